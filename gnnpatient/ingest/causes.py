@@ -90,7 +90,9 @@ def _from_nodes(record: Record, part: _Cause, node: str) -> CauseTimes:
         codes = (*rows.codes[1:], *rows.narrow_codes)
         flag_unmatched_patterns(record.source, part.place, spec.codes, codes, f"of {node}")
     never, undated = np.full(count, FOREVER), _undated_nodes(record, spec)
-    return CauseTimes(part.position, time, begun, never, undated, from_rows=True)
+    valid = these & rows.not_amended
+    every = rows.patient[valid].astype(np.int64), rows.happened[valid]
+    return CauseTimes(part.position, time, begun, never, undated, from_rows=True, every=every)
 
 
 def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
@@ -98,6 +100,7 @@ def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
     source, spec, count = record.source, part.spec, len(record.patients)
     never = np.full(count, FOREVER)
     found = CauseTimes(part.position, never.copy(), never.copy(), never, np.zeros(count, bool))
+    rows: list[tuple[np.ndarray, np.ndarray]] = []
     for table in source.event_tables(spec.table or part.table):
         source.open(table)
         if source.is_event_table(table) and (missing := set(where) - set(source.schemas[table])):
@@ -105,14 +108,17 @@ def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
                 column = min(missing)
                 raise InputError(f"{table}: no column {column!r}{near(column, source.schemas[table])}")
             continue
-        _add_table(record, part, table, where, found)
+        rows.append(_add_table(record, part, table, where, found))
     if (found.time == FOREVER).all() and not found.undated.any():
         flag_unmatched_cells(source, part.place, spec, part.table)
-    return replace(found, time=np.where(found.time == FOREVER, NEVER, found.time))
+    every = tuple(np.concatenate(x) for x in zip(*rows, strict=True)) if rows else None
+    return replace(found, time=np.where(found.time == FOREVER, NEVER, found.time), every=every)
 
 
-def _add_table(record: Record, part: _Cause, table: str, where: Where, found: CauseTimes) -> None:
-    """Add the rows of one table that fit to what has been found."""
+def _add_table(
+    record: Record, part: _Cause, table: str, where: Where, found: CauseTimes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add the rows of one table that fit to what has been found; give patient and time of each."""
     source, patients, column = record.source, record.patients, part.spec.time or "time"
     view = source.view(table, [column], where)
     owner = view.patient_index(patients.ids)
@@ -133,6 +139,7 @@ def _add_table(record: Record, part: _Cause, table: str, where: Where, found: Ca
     found.undated[owner[lost.to_numpy()]] = True
     if not source.holds_nodes(table):
         view.audit.used[view.row[dated]] = True
+    return owner[dated].astype(np.int64), end.fill_null(0).to_numpy()[dated]
 
 
 def _from_column(record: Record, part: _Cause, refuse_if: RefuseIf) -> CauseTimes:

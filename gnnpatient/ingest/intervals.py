@@ -71,7 +71,8 @@ def read_intervals(record: Record, name: str, outcome: SurvivalSpec) -> Interval
     order = order[_first_of_repeats(*(column[order] for column in columns_of_rows))]
     rows = _Rows(name, view, order, owner[order], start[order], stop[order], stop_end[order], len(patients))
     wrong = rows.wrong(columns)
-    parts = [part for one in events for part in rows.event_times(one, ~wrong)]
+    recurs = 1 if outcome.recurrent else 0
+    parts = [part for one in events for part in rows.event_times(one, ~wrong, recurs)]
     first, last = rows.ends
     at_first = order[first]
     there = np.zeros(len(patients), bool)
@@ -206,9 +207,16 @@ class _Rows:
             f'"{self.view.table}", column = "{stop}", pick = "last" }}'
         )
 
-    def event_times(self, events: _Events, right: np.ndarray) -> list[CauseTimes]:
-        """The event of each patient, by the column's causes."""
+    def event_times(self, events: _Events, right: np.ndarray, recurs: int = 0) -> list[CauseTimes]:
+        """The event of each patient, by the column's causes; of the one that recurs (0 = none) every one."""
         (_, last), count, cause = self.ends, self.patients, events.cause[self.order]
+        found = []
+        if recurs in events.causes:
+            of = np.flatnonzero((cause == recurs) & right[self.owner])
+            never, every = np.full(count, NEVER), (self.owner[of], self.stop_end[of])
+            open_end, nobody = np.full(count, FOREVER), np.zeros(count, bool)
+            found.append(CauseTimes(recurs, never, never, open_end, nobody, every=every))
+            cause = np.where(cause == recurs, 0, cause)
         is_last = np.zeros(len(self.owner), bool)
         is_last[last] = True
         earlier = (cause > 0) & ~is_last & right[self.owner]
@@ -216,8 +224,9 @@ class _Rows:
             self._check_earlier(events, cause, earlier, is_last)
         counts = is_last if events.pick != "first" else _first_where(self.owner, cause > 0)
         rows = np.flatnonzero(counts & (cause > 0) & right[self.owner])
-        found = []
         for k in events.causes:
+            if k == recurs:
+                continue
             of = rows[cause[rows] == k]
             time, begun = np.full(count, NEVER), np.full(count, NEVER)
             time[self.owner[of]], begun[self.owner[of]] = self.stop_end[of], self.stop[of]
@@ -245,8 +254,8 @@ class _Rows:
         if events.pick is None:
             raise InputError(
                 f"{self.view.table}: {place}, line {line}: {people} patient(s) go on after a row with "
-                f'{column!r}; if events recur, pick = "first" counts the first; pick = "last" takes what the '
-                "last row says"
+                f'{column!r}; if events recur, pick = "first" counts the first and recurrent = true all of '
+                'them; pick = "last" takes what the last row says'
             )
         if events.pick == "last" and not repeated:
             source.flag(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gnnpatient.cohort.recurrent import Recurrent
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.ingest import ends, periods
 from gnnpatient.ingest.causes import read_cause
@@ -67,7 +68,21 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
         undated = draft.undated | (part.undated & (part.time == NEVER))
         censored = np.minimum(draft.censored, part.censored)
         draft = replace(draft, parts=[*draft.parts, part], censored=censored, undated=undated)
-    return draft
+    return _with_recurrences(draft) if outcome.recurrent else draft
+
+
+def _with_recurrences(draft: Draft) -> Draft:
+    """With every time of the event that recurs, apart from what ends it."""
+    owners, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for part in draft.parts:
+        if part.cause == 1:
+            dated = np.flatnonzero((part.time != NEVER) & (part.time != FOREVER))
+            owner, time = (dated, part.time[dated]) if part.every is None else part.every
+            owners.append(owner)
+            times.append(time)
+    pairs = np.unique(np.stack([np.concatenate(owners), np.concatenate(times)], 1), axis=0)
+    rest = [replace(part, cause=part.cause - 1) for part in draft.parts if part.cause != 1]
+    return replace(draft, spec=draft.spec.ending, parts=rest, recurrences=(pairs[:, 0], pairs[:, 1]))
 
 
 def _with_intervals(record: Record, draft: Draft) -> Draft:
@@ -167,7 +182,26 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
     event = np.where(known, event, 0).astype(np.int8)
     _flag_follow_up(record, draft, time, event)
     sooner = until if (until < time).any() else None
-    return Survival(time, event, outcome.cause_names, until=sooner, spells=spells)
+    label = Survival(time, event, draft.spec.cause_names, until=sooner, spells=spells)
+    return label if draft.recurrences is None else _recurrent(record, name, outcome, label, draft.recurrences)
+
+
+def _recurrent(
+    record: FollowUp, name: str, outcome: SurvivalSpec, end: Survival, every: tuple[np.ndarray, np.ndarray]
+) -> Recurrent:
+    """With the events of each patient up to the end; those after it are counted, and dropped."""
+    owner, happened = every
+    recurs = outcome.cause_names[0]
+    last = end.time.copy()
+    if end.spells is not None:
+        np.maximum.at(last, end.spells.patient, end.spells.time)
+    known = end.time[owner] != NEVER
+    beyond = known & (happened > last[owner])
+    if beyond.any():
+        step = [f"{recurs} after the end, not counted", int(beyond.sum())]
+        record.source.outcome_steps.setdefault(name, []).append(step)
+    keep = known & ~beyond
+    return Recurrent.of(end, recurs, owner[keep], happened[keep])
 
 
 def _without_early(source: SourceTables, draft: Draft, early: np.ndarray) -> np.ndarray:

@@ -164,6 +164,8 @@ class CauseTimes:
         In whom it happened without a time.
     from_rows : bool
         It was read from the rows of a node type.
+    every : tuple of ndarray or None
+        Patient and time of each time that it happened, where there may be several; None: `time` alone.
     """
 
     cause: int
@@ -172,6 +174,7 @@ class CauseTimes:
     censored: np.ndarray  # (patient,) int64 seconds
     undated: np.ndarray  # (patient,) bool
     from_rows: bool = False
+    every: tuple[np.ndarray, np.ndarray] | None = None  # (event,) int64 each
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +234,9 @@ class Draft:
         In whom it happened at an unknown time.
     intervals : Intervals or None
         The start-stop rows that it is read from; None = there are none.
+    recurrences : tuple of ndarray or None
+        Of an event that recurs patient and time of each, sorted, each moment once; `spec` and `parts` are
+        then of what ends it. None = no event recurs.
     """
 
     name: str
@@ -241,6 +247,7 @@ class Draft:
     censored: np.ndarray  # (patient,) int64 seconds
     undated: np.ndarray  # (patient,) bool
     intervals: Intervals | None = None
+    recurrences: tuple[np.ndarray, np.ndarray] | None = None  # (event,) int64 each
 
     @property
     def first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

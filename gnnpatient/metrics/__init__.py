@@ -27,6 +27,8 @@ from gnnpatient.metrics.incidence import (
     cox_censoring,
     cumulative_incidence,
 )
+from gnnpatient.metrics.ordered import ranked_probability, weighted_kappa
+from gnnpatient.metrics.recurrent import SeenNumber, mean_number, seen_number
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import (
     SCORES,
@@ -54,6 +56,7 @@ __all__ = [
     "Censoring",
     "Coherence",
     "CoxCensoring",
+    "SeenNumber",
     "aalen_johansen",
     "at_horizon",
     "at_horizons",
@@ -78,10 +81,14 @@ __all__ = [
     "interval",
     "labelled",
     "mae",
+    "mean_number",
     "net_benefit",
     "not_estimable",
     "observed_expected",
     "pinball",
+    "ranked_probability",
     "rmse",
+    "seen_number",
+    "weighted_kappa",
     "width",
 ]

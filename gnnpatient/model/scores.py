@@ -10,6 +10,30 @@ from torch import Tensor, nn
 
 HIDDEN = 32  # units of the hidden layer of a head
 LINE = 0.3  # by which the pools beside it are multiplied
+COURSES = 4  # courses in time of an effect
+COURSE_WEIGHT = 0.3  # of those that are not constant
+
+
+def courses(size: int) -> Float[Tensor, "course time"]:
+    """By what the scores of an effect are multiplied along a time grid: 1, and cosines of half turns.
+
+    Parameters
+    ----------
+    size : int
+        Intervals of the grid.
+
+    Returns
+    -------
+    Float[Tensor, "course time"]
+
+    Examples
+    --------
+    >>> (courses(2) > 0).tolist()
+    [[True, True], [True, False]]
+    """
+    place = (torch.arange(size) + 0.5) / size
+    turns = torch.arange(min(COURSES, size))[:, None]
+    return (turns * torch.pi * place).cos() * COURSE_WEIGHT ** (turns > 0)
 
 
 class Scores(nn.Module):

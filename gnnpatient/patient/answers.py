@@ -14,6 +14,7 @@ from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.rows import answerable
 from gnnpatient.prognosis.values import QUANTILES, ProgressionForecast
 from gnnpatient.study.fitted import FittedModel, unknown_notes
@@ -92,8 +93,55 @@ class CurveAnswer:
 
 
 @dataclass(frozen=True, eq=False)
+class RecurrentAnswer(CurveAnswer):
+    """What is expected of events that recur: the next one, and how many.
+
+    Attributes
+    ----------
+    forecast : RecurrentForecast
+        Of one landmark.
+    """
+
+    forecast: RecurrentForecast
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON.
+
+        Returns
+        -------
+        dict
+            As of a `CurveAnswer`, with expected, expected_low and expected_high (the number at each time).
+        """
+        f = self.forecast
+        bands = [f.expected_spread(t) for t in f.times.tolist()]
+        low, high = ([float(band[i][0]) for band in bands if band] or None for i in (0, 1))
+        more = {"expected": f.number[0].tolist(), "expected_low": low, "expected_high": high}
+        return super().to_dict() | {"kind": "recurrent"} | more
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """For people: a head and rows, the risk of each cause within a few horizons, and the number.
+
+        Returns
+        -------
+        tuple
+            The names of the columns, and the rows as text.
+        """
+        f, (head, rows) = self.forecast, super().table()
+        rows = [(f"next {f.causes[0]}", *rows[0][1:]), *rows[1:]]
+        numbers = [_number(f, horizon) for horizon in default_horizons(float(f.times[-1]))]
+        return head, [*rows, (f"number of {f.causes[0]}", *numbers)]
+
+
+def _number(forecast: RecurrentForecast, horizon: float) -> str:
+    """The expected number of events of the one landmark, with its model spread."""
+    band = forecast.expected_spread(horizon)
+    around = f" [{band[0][0]:.2g} to {band[1][0]:.2g}]" if band else ""
+    return f"{forecast.expected(horizon)[0]:.2g}{around}"
+
+
+@dataclass(frozen=True, eq=False)
 class ClassAnswer:
-    """What is expected of a diagnosis: the probability of each class.
+    """What is expected of a diagnosis: the probability of each class or label.
 
     Attributes
     ----------
@@ -123,20 +171,23 @@ class ClassAnswer:
         Returns
         -------
         dict
-            kind, probability, low and high by class.
+            kind, probability, low and high by class; of ordered classes and of labels also form, "ordered"
+            or "labels": labels do not sum to one, and one that is known already is left out.
         """
         f = self.forecast
-        bands = {c: f.spread(c) for c in f.classes}
+        open_ = [c for c in f.classes if np.isfinite(f.risk(c)[0])]
+        bands = {c: f.spread(c) for c in open_}
         low, high = ({c: float(band[i][0]) for c, band in bands.items() if band} for i in (0, 1))
         return {
             "kind": "diagnosis",
-            "probability": {c: float(f.risk(c)[0]) for c in f.classes},
+            **({} if f.kind == "diagnosis" else {"form": f.kind}),
+            "probability": {c: float(f.risk(c)[0]) for c in open_},
             "low": low or None,
             "high": high or None,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
-        """For people: a head and rows, the probability of each class.
+        """For people: a head and rows, the probability of each class, labels with the likeliest first.
 
         Returns
         -------
@@ -144,7 +195,12 @@ class ClassAnswer:
             The names of the columns, and the rows as text.
         """
         f = self.forecast
-        return ["class", "probability"], [(c, percent(f.risk(c), f.spread(c))) for c in f.classes]
+        names = list(f.classes)
+        if f.kind == "labels":
+            names = f.ranked()["label"].to_list()
+        rows: list[tuple[str, ...]] = [(c, percent(f.risk(c), f.spread(c))) for c in names]
+        rows += [(c, "known already") for c in f.classes if c not in names]
+        return [f.noun, "probability"], rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +275,7 @@ class ValueAnswer:
 OutcomeAnswer = CurveAnswer | ClassAnswer | ValueAnswer
 ANSWERS: Mapping[type, Callable[[Any], OutcomeAnswer]] = {
     Forecast: CurveAnswer,
+    RecurrentForecast: RecurrentAnswer,
     DiagnosisForecast: ClassAnswer,
     ProgressionForecast: ValueAnswer,
 }

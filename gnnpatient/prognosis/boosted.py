@@ -18,14 +18,16 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.heads import HeadConfig
+from gnnpatient.model.heads import HeadConfig, num_logits
+from gnnpatient.model.paths import PathConfig
 from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.problem import Problem, draw_landmarks
+from gnnpatient.prognosis.recurrent import RecurrentTarget
 from gnnpatient.prognosis.states import from_states
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
+from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 from gnnpatient.prognosis.value_boosted import ValueTrees, grow_values
 from gnnpatient.prognosis.value_target import ProgressionTarget
@@ -139,6 +141,9 @@ class BoostedHazard:
                     grow = partial(_grow_values, least=least, seed=seed)
                     values[name].append(grow_values(target, head, line, learn, stop, grow, least))
                     continue
+                elif isinstance(target, LabelsTarget):
+                    share = problem.start(name, problem.train(member))
+                    grown = _grow_labels(target, learn, stop, share, least, seed)
                 else:
                     assert isinstance(target, LabelTarget)
                     share = problem.start(name, problem.train(member))
@@ -163,22 +168,25 @@ class BoostedHazard:
         Returns
         -------
         dict of str to Tensor
-            (member, landmark, 1 + cause, time) log hazards or (member, landmark, class) log probabilities.
+            (member, landmark, 1 + cause, time) log hazards, (member, landmark, class) log probabilities, or
+            (member, landmark, label) log odds.
         """
         bins, found = self.aggregates.bins(graphs), {}
         for name, trees in self.trees.items():
             chosen = list(range(len(trees)) if members is None else members)
             sums = Trees.cat([trees[member] for member in chosen])
             if name not in self.hazards:
-                logits = torch.from_numpy(sums(bins)).unflatten(1, (len(chosen), -1))
-                found[name] = logits.log_softmax(2).transpose(0, 1).float()
+                logits = torch.from_numpy(sums(bins)).unflatten(1, (len(chosen), -1)).transpose(0, 1)
+                labels = self.heads[name].kind == "labels"
+                found[name] = (logits if labels else logits.log_softmax(2)).float()
                 continue
             bands = self.bands[name]
             scores = [sums(_with_band(bins, np.full(len(bins), band))) for band in range(bands.max() + 1)]
             score = torch.from_numpy(np.stack(scores, 2)[:, :, bands]).clamp(-MAX_SCORE, MAX_SCORE)
             expected = torch.from_numpy(self.hazards[name][chosen])[:, None]
             hazard = expected * score.unflatten(1, (len(chosen), -1)).transpose(0, 1).exp()
-            found[name] = _log_hazards(hazard).float()
+            of_paths = isinstance(self.heads[name], PathConfig)
+            found[name] = (hazard.log() if of_paths else _log_hazards(hazard)).float()
         for name, grown in self.values.items():
             head = self.heads[name]
             assert isinstance(head, ProgressionConfig)
@@ -267,9 +275,9 @@ class BoostedHazard:
                     for member in range(facts["members"])
                 )
                 continue
-            outputs, columns = head.shape[0], len(aggregates)
+            outputs, columns = num_logits(head), len(aggregates)
             if head.times:
-                outputs, columns = outputs - 1, columns + 1
+                columns += 1
                 hazards[name], bands[name] = (tensors[f"{i}.{of}"].numpy() for of in ("hazards", "bands"))
                 size = (facts["members"], outputs, len(head.times))
                 if hazards[name].shape != size or not (hazards[name] > 0).all():
@@ -323,7 +331,10 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
 
 def _expected(problem: Problem, name: str, member: int) -> Float[ndarray, "cause time"]:
     """The hazard of each cause, of all landmarks of a member together, summed over each interval."""
-    hazard = problem.start(name, problem.train(member)).clip(MIN_HAZARD, 1 - MIN_HAZARD)
+    hazard = problem.start(name, problem.train(member)).clip(min=MIN_HAZARD)
+    if isinstance(problem.heads[name], PathConfig):
+        return hazard
+    hazard = hazard.clip(max=1 - MIN_HAZARD)
     total = hazard.sum(0).clip(max=1 - MIN_HAZARD)
     return hazard / hazard.sum(0) * -np.log1p(-total)
 
@@ -386,6 +397,10 @@ def _person_periods(
     which an interval alone is known is shared over that as it is expected there.
     """
     some = target[sample.rows]
+    into = np.eye(bands.max() + 1)[bands]  # (time, band)
+    if isinstance(some, RecurrentTarget):
+        happened, exposed = (np.einsum("lkt,tb->lbk", part, into) for part in _counted(some, expected))
+        return _banded(sample, happened, exposed)
     first = some.between(tuple(times), expected[0]) if isinstance(some, WorseningTarget) else None
     event, time = some.event if first is None else np.where(some.event == 1, 0, some.event), some.time
     end = np.array(times)
@@ -395,7 +410,6 @@ def _person_periods(
     total = expected.sum(0)
     until_event = 1 / total - 1 / np.expm1(total)  # mean share of an interval before an event in it
     seen[ended, interval[ended]] = until_event[interval[ended]]
-    into = np.eye(bands.max() + 1)[bands]  # (time, band)
     exposure = np.einsum("lt,kt,tb->lbk", seen, expected, into)
     happened = ended[:, None] & (event[:, None] == np.arange(1, 1 + len(expected)))
     count = happened[:, None] & (bands[interval][:, None] == np.arange(into.shape[1]))[:, :, None]
@@ -403,6 +417,17 @@ def _person_periods(
         placed, exposed = first
         count = count.astype(np.float64)
         count[:, :, 0], exposure[:, :, 0] = placed @ into, (exposed * expected[0]) @ into
+    return _banded(sample, count, exposure)
+
+
+def _counted(target: RecurrentTarget, expected: Float[ndarray, "cause time"]) -> tuple[ndarray, ndarray]:
+    """Counts, and expected counts: (landmark, transition, time) each."""
+    count, exposure = target.columns
+    return count.astype(np.float64), exposure * expected
+
+
+def _banded(sample: _Sample, count: ndarray, exposure: ndarray) -> _Rows:
+    """A row for each landmark and band with exposure, of (landmark, band, cause)."""
     landmark, band = np.nonzero(exposure.sum(2) > 0)
     exposure = exposure[landmark, band].clip(min=1e-9)
     return _Rows(
@@ -462,6 +487,24 @@ def _grow_classes(
     rest = share.clip(min=MIN_HAZARD) / share[classes].sum() * np.exp(level[classes]).sum()
     level = np.where(several, level, np.log(rest))
     return replace(trees, output=shown[trees.output], start=level)
+
+
+def _grow_labels(
+    target: LabelsTarget,
+    learn: _Sample,
+    stop: _Sample,
+    share: Float[ndarray, " label"],
+    least: int,
+    seed: int,
+) -> Trees:
+    """Trees of the log odds of each label, by the landmarks of which it is known."""
+    found = []
+    for k, one in enumerate(target.by_label):
+        known, held = (part.take(part.rows, one.known) for part in (learn, stop))
+        trees = _grow_classes(one, known, held, np.array([1 - share[k], share[k]]), least, seed + k)
+        # of two classes the second alone has trees
+        found.append(replace(trees, output=np.zeros_like(trees.output), start=np.diff(trees.start)))
+    return Trees.cat(found)
 
 
 def _patients(patient: Int[ndarray, " row"], some: Bool[ndarray, " row"]) -> int:

@@ -200,6 +200,51 @@ def coarse_incidence(
     return table
 
 
+def coarse_number(
+    curve: np.ndarray,
+    time: np.ndarray,
+    patient: np.ndarray,
+    everybody: int,
+    times: tuple[float, ...],
+    least: int,
+) -> np.ndarray:
+    """A mean number of events without what it discloses of few patients.
+
+    The curve has a point where at least `least` patients had an event since the point before, and is straight
+    between. Of fewer patients it ends at what half of `least` with one event each would have.
+
+    Parameters
+    ----------
+    curve : ndarray
+        (time,), the mean number.
+    time : ndarray
+        (event,) days after the landmark of each event.
+    patient : ndarray
+        (event,) int64, whose it is.
+    everybody : int
+        How many patients there are.
+    times : tuple of float
+        Days of the curve.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    ndarray
+        Like `curve`.
+    """
+    if least <= 1:
+        return curve
+    grid, seen = np.append(0.0, times), time <= times[-1]
+    count = len(np.unique(patient[seen]))
+    if 0 < count < least:
+        return _little(everybody, least) * grid[1:] / grid[-1]
+    if not count:
+        return curve
+    ends = np.array(pooled(np.searchsorted(times, time[seen]), patient[seen], len(times), least))
+    return np.interp(grid[1:], [0.0, *grid[1 + ends]], [0.0, *curve[ends]])
+
+
 def coarse_shares(share: np.ndarray, label: np.ndarray, patient: np.ndarray, least: int) -> np.ndarray:
     """Shares of classes without what they disclose of few patients.
 

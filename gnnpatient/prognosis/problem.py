@@ -310,7 +310,7 @@ class Problem:
         return rows[learn], rows[stop]
 
     def learned(self, outcome: str, rows: np.ndarray) -> np.ndarray:
-        """Which causes or classes enough patients had to learn more of them than how many they are.
+        """Which causes, classes, labels or transitions enough patients had to learn more than how many.
 
         Parameters
         ----------
@@ -322,11 +322,9 @@ class Problem:
         Returns
         -------
         ndarray
-            (cause,) or (class,) bool.
+            (cause,), (class,) or (transition,) bool.
         """
-        patient, least = self.landmarks.patient[rows], self.config.min_patients
-        counts = self.targets[outcome].counts.values()
-        return np.array([len(np.unique(patient[had[rows]])) >= least for had in counts])
+        return self.targets[outcome][rows].enough(self.landmarks.patient[rows], self.config.min_patients)
 
     def start(self, outcome: str, rows: np.ndarray) -> np.ndarray:
         """What a head starts with: the forecast without inputs of some landmarks.
@@ -341,8 +339,9 @@ class Problem:
         Returns
         -------
         ndarray
-            Hazards (cause, time) of survival, shares (class,) of a diagnosis, a line through the last values
-            (start, time) of a progression, nothing of fewer than `min_patients` patients disclosed.
+            Hazards (cause, time) of survival, or (transition, time); shares (class,) of a diagnosis, a line
+            through the last values (start, time) of a progression, nothing of fewer than `min_patients`
+            patients disclosed.
         """
         X, target = self.landmarks[rows], self.targets[outcome][rows]
         if isinstance(target, ProgressionTarget) and not self.learned(outcome, rows).all():
@@ -394,7 +393,7 @@ class Family(Protocol):
         -------
         dict of str to Tensor
             (member, landmark, ...) as a head's `forward` gives them: log hazards (1 + cause, time) with slot
-            0 event-free, or log probabilities (class,); on the CPU.
+            0 event-free, log probabilities (class,) or log odds (label,); on the CPU.
         """
 
     def to(self, device: torch.device) -> None:

@@ -162,7 +162,9 @@ class GraphSpec(Shown, Record):
             _check_known(f"{place}.{key}", name, self.nodes)
         if (only := outcome.needs_format) and self.format is None:
             raise InputError(f"{place}.{only}: needs the events of a format ({', '.join(FORMATS)})")
-        survival = [name for name, other in self.outcomes.items() if other.kind == "survival"]
+        survival = [
+            n for n, other in self.outcomes.items() if other.kind == "survival" and not other.recurrent
+        ]
         _check_known(f"{place}.gone", outcome.ended_by, (*survival, *outcome.ended_by_words))
 
     @model_validator(mode="after")

@@ -26,10 +26,12 @@ from sksurv.util import Surv
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.metrics import cumulative_incidence
+from gnnpatient.model.heads import HEADS
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
-from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.kinds import KINDS, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.rows import answerable_labels
 from gnnpatient.prognosis.targets import MIN_REMAINING
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.study.cox import RidgeCox
@@ -148,7 +150,8 @@ class _Classifier:
 
 
 class StackedLogistic(ClassModel):
-    """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes.
+    """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes, of
+    several labels a regression each.
 
     Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read from its
     inputs alone. Landmarks without a label are left out.
@@ -615,7 +618,10 @@ class ClassForest(ClassModel):
 COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "survival": {"cox": StackedCox},
     "worsening": {"cox": StackedCox},
+    "recurrent": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
+    "ordered": {"logistic": StackedLogistic},
+    "labels": {"logistic": StackedLogistic},
     "progression": VALUE_COMPARATORS,
 }
 """Estimators of the plain comparators by their names, by the kind of the outcome."""
@@ -723,8 +729,10 @@ class MarginalModel:
             Of the one outcome.
         """
         table = _of_landmark(X, self.incidence, self.tables, self.near)
-        at_risk = X.at_risk(self.outcome)
-        return {self.outcome: Forecast(self.outcome, self.causes, self.times, table, X.ids, X.days, at_risk)}
+        kind = X.cohort.outcomes[self.outcome].kind
+        head = HEADS[kind][0](causes=self.causes, times=tuple(self.times.tolist()))
+        parts = self.outcome, head, table[None], X, X.at_risk(self.outcome)
+        return {self.outcome: KINDS[kind].forecast.of_members(*parts)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -741,6 +749,8 @@ class ClassPrior:
         For landmarks without a table of their own.
     tables, near
         As of MarginalModel.
+    kind : str
+        As of DiagnosisForecast.
     """
 
     outcome: str
@@ -748,6 +758,7 @@ class ClassPrior:
     share: np.ndarray  # (class,)
     tables: LandmarkTables = field(default_factory=dict)
     near: NearestTables | None = None
+    kind: str = "diagnosis"
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
         """The shares of each patient's landmark.
@@ -763,7 +774,10 @@ class ClassPrior:
             Of the one outcome.
         """
         table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
-        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
+        if self.kind == "labels":
+            table = np.where(answerable_labels(X, self.outcome, len(self.classes)), table, np.nan)
+        rows = table, X.ids, X.days, at_risk
+        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, *rows, kind=self.kind)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -844,8 +858,8 @@ def marginal_model(
         return MarginalValues(outcome, *of, predictor.nulls.get(outcome))
     tables = {} if train is None else _tables(train, outcome, tuple(head.get("times", ())))
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
-    if head["kind"] == "diagnosis":
-        return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near)
+    if "classes" in head:
+        return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near, head["kind"])
     return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), overall, tables, near)
 
 
@@ -886,7 +900,7 @@ def fitted_marginal(
     tables = {} if scored is None else _tables(scored, outcome, grid)
     if truth.has_curve:
         return MarginalModel(outcome, truth.names, np.array(grid), overall, tables, near)
-    return ClassPrior(outcome, truth.names, overall, tables, near)
+    return ClassPrior(outcome, truth.names, overall, tables, near, truth.kind)
 
 
 def _tables(train: Landmarks, outcome: str, times: tuple[float, ...]) -> dict[int, np.ndarray]:

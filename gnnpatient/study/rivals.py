@@ -33,7 +33,7 @@ from gnnpatient.prognosis.estimator import PrognosisModel
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.prognosis.inputs import spaced_landmarks
 from gnnpatient.prognosis.kinds import target_of
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
+from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, SurvivalTarget
 from gnnpatient.study.baselines import (
     BANDS,
     BoostedClasses,
@@ -153,18 +153,18 @@ _CURVES: Mapping[str, RivalKind] = {
     "forest": RivalKind(SurvivalForest, _FOREST, {}),
     **_SEQUENCES,
 }
+_CLASSES: Mapping[str, RivalKind] = {
+    "logistic": RivalKind(StackedLogistic, _LOGISTIC, {}),
+    "logistic history": RivalKind(StackedLogistic, _LOGISTIC, {"columns": "history"}),
+    "boosted": RivalKind(BoostedClasses, _TREES, {}),
+    "boosted values": RivalKind(BoostedClasses, _TREES, {"columns": "values"}),
+    "clockwork": RivalKind(BoostedClasses, _TREES, {"columns": "timing"}),
+    "forest": RivalKind(ClassForest, _FOREST, {}),
+    **_SEQUENCES,
+}
 RIVALS: Mapping[str, Mapping[str, RivalKind]] = {
-    "survival": _CURVES,
-    "worsening": _CURVES,
-    "diagnosis": {
-        "logistic": RivalKind(StackedLogistic, _LOGISTIC, {}),
-        "logistic history": RivalKind(StackedLogistic, _LOGISTIC, {"columns": "history"}),
-        "boosted": RivalKind(BoostedClasses, _TREES, {}),
-        "boosted values": RivalKind(BoostedClasses, _TREES, {"columns": "values"}),
-        "clockwork": RivalKind(BoostedClasses, _TREES, {"columns": "timing"}),
-        "forest": RivalKind(ClassForest, _FOREST, {}),
-        **_SEQUENCES,
-    },
+    **dict.fromkeys(("survival", "worsening"), _CURVES),
+    **dict.fromkeys(("diagnosis", "ordered", "labels"), _CLASSES),
 }
 """The rivals by their names, by the kind of the outcome; those of a value are `VALUE_COMPARATORS`."""
 
@@ -248,7 +248,14 @@ def errors_of(answer: Answer, null: Answer, X: Landmarks, outcome: str) -> Error
         if not len(rows):
             continue
         if isinstance(answer, DiagnosisForecast):
-            assert isinstance(target, LabelTarget) and isinstance(null, DiagnosisForecast)
+            assert isinstance(target, LabelTarget | LabelsTarget) and isinstance(null, DiagnosisForecast)
+            if isinstance(target, LabelsTarget):
+                for i, one in enumerate(target.by_label):
+                    some = rows[one.known[rows]]
+                    truth, share = one.label[some], one.share[some]
+                    risks = (each.probability[some, i] for each in (answer, null))
+                    found += Errors(*(float(share @ (risk - truth) ** 2) for risk in risks))
+                continue
             truth = np.eye(len(answer.classes))[target.label[rows]]
             share = target.share[rows, None]
             both = [float((share * (one.probability[rows] - truth) ** 2).sum()) for one in (answer, null)]

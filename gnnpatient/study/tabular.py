@@ -28,7 +28,9 @@ from gnnpatient.model.vocabulary import fit_vocabulary
 from gnnpatient.prognosis.aggregates import STATISTICS, Aggregates
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, last_landmarks, restrict, spaced_landmarks
-from gnnpatient.prognosis.targets import label_target
+from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.rows import answerable_labels
+from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget
 
 GRID = 60  # times at which a curve is given
 BATCH = 4096  # landmarks whose graphs are built at once, for a forecast
@@ -38,7 +40,7 @@ TIMING = ("since", "first", "gap", "count", "running", "duration", "share")  # a
 
 
 def scaled_columns(table: pl.DataFrame) -> ColumnTransformer:
-    """Impute, scale and clip numbers, one-hot encode names; learned from the rows of the table it is fitted on.
+    """Impute, scale and clip numbers, one-hot encode names; learned from the rows that it is fitted on.
 
     Parameters
     ----------
@@ -300,6 +302,8 @@ class TableRows:
         What each counts; ones of survival.
     grid : (time,) float64 array
         Days at which a curve is given; empty for a diagnosis.
+    by_label : tuple of LabelTarget, optional
+        Of an outcome of several labels yes or no of each; code and weight are empty then.
     """
 
     landmarks: Landmarks
@@ -310,6 +314,24 @@ class TableRows:
     time: np.ndarray
     weight: np.ndarray
     grid: np.ndarray
+    by_label: tuple[LabelTarget, ...] = ()
+
+    def of_label(self, target: LabelTarget) -> TableRows | None:
+        """The rows of one label, as those of a diagnosis; None where all or none have it.
+
+        Parameters
+        ----------
+        target : LabelTarget
+
+        Returns
+        -------
+        TableRows or None
+        """
+        known = target.known
+        if len(np.unique(target.label[known])) < 2:
+            return None
+        about = {"code": target.label[known], "weight": target.share[known], "names": ("no", "yes")}
+        return replace(self, landmarks=self.landmarks[known], x=self.x[known], by_label=(), **about)
 
     @property
     def share(self) -> float:
@@ -373,6 +395,17 @@ class ClassLearner(Protocol):
         """
 
 
+@dataclass(frozen=True, eq=False)
+class _EachLabel:
+    """A model of each label; None of one that all or none had, which has 0."""
+
+    models: tuple[ClassLearner | None, ...]
+
+    def probability(self, x: np.ndarray) -> np.ndarray:
+        none = np.zeros(len(x))
+        return np.stack([none if one is None else one.probability(x)[:, 1] for one in self.models], 1)
+
+
 class TableModel(BaseEstimator):
     """What models of tables have in common: they differ in `learn`.
 
@@ -428,12 +461,16 @@ class TableModel(BaseEstimator):
         -------
         The model itself.
         """
-        self.models_ = {name: self.learn(one) for name, one in rows.items()}
+        self.models_ = {name: self._learned(one) for name, one in rows.items()}
         self.columns_ = {name: one.columns for name, one in rows.items()}
         self.names_ = {name: one.names for name, one in rows.items()}
+        self.kinds_ = {name: one.landmarks.cohort.outcomes[name].kind for name, one in rows.items()}
         self.grid_ = {name: one.grid for name, one in rows.items()}
         self.saw_ = {name: one.saw for name, one in rows.items()}
         return self
+
+    def _learned(self, rows: TableRows) -> Any:
+        return self.learn(rows)
 
     def _outcomes(self, X: Landmarks) -> list[str]:
         known = X.cohort.outcomes_with_model(self.outcomes)
@@ -577,14 +614,25 @@ class ClassModel(TableModel):
         if outcome.has_curve:
             raise InputError(f"outcome {name!r} is survival; use StackedCox")
         labelled = self._chosen(X, name)
-        target = label_target(outcome, labelled, np.ones(len(labelled), bool))
+        target = target_of(labelled, name)
+        assert isinstance(target, LabelTarget | LabelsTarget)
         labelled, target = labelled[target.known], target[target.known]
-        if len(np.unique(target.label)) < 2:
+        parts = target.by_label if isinstance(target, LabelsTarget) else (target,)
+        if not any(len(np.unique(part.label[part.known])) > 1 for part in parts):
             raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
         columns = Columns.fit(labelled, name, self.columns, self.min_patients, scaled=self._scaled)
         none = np.zeros(0)
         about = labelled, columns, columns(labelled), outcome.names
+        if isinstance(target, LabelsTarget):
+            return TableRows(*about, none.astype(np.int64), none, none, none, target.by_label)
         return TableRows(*about, target.label, none, target.share, none)
+
+    def _learned(self, rows: TableRows) -> Any:
+        """What was learned of a diagnosis, or of each label."""
+        if not rows.by_label:
+            return self.learn(rows)
+        each = [rows.of_label(target) for target in rows.by_label]
+        return _EachLabel(tuple(None if one is None else self.learn(one) for one in each))
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
         """Probability of each class.
@@ -605,6 +653,9 @@ class ClassModel(TableModel):
             probability = np.zeros((len(X), len(classes)))
             if len(X):
                 probability[:] = learned.probability(self.columns_[name](X))
+            if isinstance(learned, _EachLabel):
+                probability[~answerable_labels(X, name, len(classes))] = np.nan
             probability[~at_risk] = np.nan
-            found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
+            about = name, classes, probability, X.ids, X.days, at_risk
+            found[name] = DiagnosisForecast(*about, kind=self.kinds_[name])
         return found

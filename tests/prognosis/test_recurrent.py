@@ -1,0 +1,300 @@
+"""Events that recur: counts against a slow walk, losses against each other, a fit against the truth."""
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
+from gnnpatient.metrics import mean_number
+from gnnpatient.model.paths import PathHead, RecurrentConfig
+from gnnpatient.patient.answers import answer
+from gnnpatient.patient.predictions import predict
+from gnnpatient.prognosis.boosted import _person_periods, _Sample
+from gnnpatient.prognosis.linear import _PathLoss
+from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
+from gnnpatient.study import evaluate_models
+
+# Relapses come at the rate of a marker times a frailty that nobody sees, so that those of a patient hang
+# together and earlier ones tell of later ones. Death depends on the marker alone, censoring on nothing.
+YEAR = 365.25
+SHAPE, RELAPSE, DEATH = 2.0, 0.9, 0.2  # of the frailty (its mean is 1), and rates a year at a marker of 0
+SPEC = """
+cohort = "relapses"
+[patient]
+table = "patients.csv"
+key = "id"
+number = ["marker"]
+known = "0d"
+
+[nodes.relapse]
+table = "events.csv"
+time = "day"
+code = "event"
+
+[outcomes.relapses]
+kind = "survival"
+table = "patients.csv"
+recurrent = true
+
+[outcomes.relapses.causes]
+relapse = { table = "events.csv", time = "day", where = { event = "relapse" } }
+death = { time = "last", flag = "died" }
+"""
+
+
+def rates(marker):
+    """Relapses and deaths a year, at a frailty of one."""
+    return RELAPSE * np.exp(0.5 * marker), DEATH * np.exp(0.4 * marker)
+
+
+def draw(n, seed):
+    """Tables, the marker and the frailty."""
+    rng = np.random.default_rng(seed)
+    marker, frailty = rng.normal(size=n), rng.gamma(SHAPE, 1 / SHAPE, n)
+    relapse, death = rates(marker)
+    dies, lost = rng.exponential(1 / death), rng.uniform(1.5, 5.0, n)
+    last = np.minimum(dies, lost)
+    count = rng.poisson(relapse * frailty * last)
+    owner = np.repeat(np.arange(n), count)
+    day = rng.uniform(0, last[owner]) * YEAR
+    ids = np.array([f"p{i:05}" for i in range(n)])
+    people = pl.DataFrame(
+        {"id": ids, "marker": marker, "last": last * YEAR, "died": (dies <= lost).astype(int)}
+    )
+    events = pl.DataFrame({"id": ids[owner], "day": day, "event": ["relapse"] * len(owner)})
+    return {"patients.csv": people, "events.csv": events}, marker, frailty
+
+
+def cohort(tmp_path, n, seed):
+    (tmp_path / "spec.toml").write_text(SPEC)
+    tables, marker, _ = draw(n, seed)
+    for name, table in tables.items():
+        table.write_csv(tmp_path / name)
+    return read_cohort(tmp_path / "spec.toml", tmp_path), marker
+
+
+def truth(marker, seen, at, horizon):
+    """Expected number and chance of the next relapse, of those alive after `at` years with `seen` of them.
+
+    Given those the frailty is of a gamma distribution again.
+    """
+    relapse, death = rates(marker)
+    shape, rate = SHAPE + seen, SHAPE + relapse * at
+    number = relapse * shape / rate * -np.expm1(-death * horizon) / death
+    t = (np.arange(400) + 0.5)[:, None] * horizon / 400
+    density = relapse * shape / rate * (1 + relapse * t / rate) ** (-shape - 1) * np.exp(-death * t)
+    return number, density.sum(0) * horizon / 400
+
+
+TIMES = (90.0, 200.0, 400.0, 730.0)
+HEAD = RecurrentConfig(causes=("relapse", "death"), times=TIMES)
+
+
+@pytest.fixture(scope="module")
+def relapses(tmp_path_factory):
+    return cohort(tmp_path_factory.mktemp("relapses"), 700, 1)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    return cohort(tmp_path_factory.mktemp("others"), 3000, 2)
+
+
+@pytest.fixture(scope="module")
+def landmarks(relapses):
+    return relapses[0].landmarks(times=[182, 365, 548])
+
+
+@pytest.fixture(scope="module")
+def fitted(landmarks):
+    model = PrognosisModel(outcomes=["relapses"], members=1, horizon=730, families=("linear", "boosted"))
+    return model.fit(landmarks.followed("relapses"))
+
+
+def so_far(X):
+    """How many relapses each has had."""
+    return X.to_frame()["relapse.relapse.n"].fill_null(0).to_numpy()
+
+
+def walk(events, end, gone):
+    """Counts and exposure of one landmark, interval by interval."""
+    count, exposure = np.zeros((4, len(TIMES))), np.zeros((4, len(TIMES)))
+    first = min([*events, end])
+    for j, (low, high) in enumerate(zip((0.0, *TIMES), TIMES, strict=False)):
+        inside = [e for e in events if low < e <= high]
+        count[0, j] = sum(e == first for e in inside)
+        count[2, j] = sum(e != first for e in inside)
+        if gone and low < end <= high:
+            count[3 if events else 1, j] = 1
+        before = max(0.0, min(first, high) - low) / (high - low)
+        exposure[:2, j] = before
+        exposure[2:, j] = max(0.0, min(end, high) - low) / (high - low) - before
+    return count, exposure
+
+
+def test_counts_and_exposure_are_those_of_a_slow_walk(landmarks):
+    target = RecurrentTarget.of(landmarks, "relapses").posed(HEAD, landmarks, "relapses")
+    owner, time = target.events()
+    assert len(owner) > 500 and not target.known.all()
+    for i in range(len(landmarks)):
+        if target.known[i]:
+            count, exposure = walk(time[owner == i].tolist(), target.end[i], target.gone[i])
+        else:
+            count = exposure = np.zeros((4, len(TIMES)))
+        np.testing.assert_array_equal(target.columns[0][i], count)
+        np.testing.assert_allclose(target.columns[1][i], exposure, atol=1e-6)
+    rows = np.flatnonzero(target.known)[::7]
+    for part, column in zip(target[rows].columns, target.columns, strict=True):
+        np.testing.assert_array_equal(part, column[rows])
+
+
+def test_the_linear_loss_is_that_of_the_head_with_its_slopes(landmarks):
+    target = RecurrentTarget.of(landmarks, "relapses").posed(HEAD, landmarks, "relapses")
+    count, exposure = (torch.from_numpy(x) for x in target.columns)
+    shift = torch.randn(2, 4, len(landmarks), requires_grad=True)
+    bias = torch.randn(2, 4, len(TIMES), requires_grad=True)
+    weight = torch.rand(2, len(landmarks))
+    found = _PathLoss(HEAD, *target.columns)(shift.detach(), bias.detach(), weight)
+    head = PathHead(HEAD, 3)
+    each = [head.loss(s.T[..., None] + b, count, exposure) for s, b in zip(shift, bias, strict=True)]
+    torch.testing.assert_close(found[0], torch.stack(each).detach(), rtol=1e-4, atol=1e-4)
+    slopes = torch.autograd.grad((torch.stack(each) * weight).sum(), (shift, bias))
+    for one, other in zip(found[1:], slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_boosted_rows_hold_every_event_and_all_exposure(landmarks):
+    target = RecurrentTarget.of(landmarks, "relapses").posed(HEAD, landmarks, "relapses")
+    every, bands = np.flatnonzero(target.known), np.array([0, 0, 1, 2])
+    sample = _Sample(every, every, np.ones(len(every)), np.zeros((len(every), 1), np.uint8))
+    expected = np.random.default_rng(0).uniform(0.1, 1, (4, len(TIMES)))
+    rows = _person_periods(target, sample, TIMES, expected, bands)
+    count, exposure = (column[every].sum(0) for column in target.columns)
+    for band in range(3):
+        mine = rows.bins[:, -1] == band
+        events = (rows.target * rows.weight)[mine].sum(0)
+        np.testing.assert_allclose(events, count[:, bands == band].sum(1), rtol=1e-5)
+        wanted = (exposure * expected)[:, bands == band].sum(1)
+        np.testing.assert_allclose(rows.weight[mine].sum(0), wanted, rtol=1e-4)
+
+
+def test_the_start_of_a_head_is_the_marginal(landmarks):
+    target = RecurrentTarget.of(landmarks, "relapses")
+    marginal = target.marginal(landmarks.moments, TIMES)
+    start = torch.from_numpy(target.start(marginal)).log()[None]
+    np.testing.assert_allclose(HEAD.probabilities(start)[0], marginal, atol=0.015)
+    known = target[target.known]
+    same = np.ones(len(known.event), np.int64)
+    plain = mean_number(*known.events(), known.end, known.gone, np.array(TIMES))
+    np.testing.assert_allclose(known.marginal(same, TIMES)[3], plain)
+
+
+def test_a_curve_of_few_patients_is_not_written_down(landmarks):
+    X = landmarks[np.isin(landmarks.patient, range(40))].followed("relapses")
+    target = RecurrentTarget.of(X, "relapses")
+    marginal = target.marginal(X.moments, TIMES)
+    free, number = (target.disclosed(marginal, X.patient, TIMES, least)[3] for least in (1, 10))
+    np.testing.assert_array_equal(free, marginal[3])
+    owner, time = target.events()
+    kept = [0, *(1 + i for i in range(len(TIMES)) if abs(number[i] - marginal[3, i]) < 1e-12)]
+    edges = np.append(0.0, TIMES)[kept]
+    assert len(edges) > 1
+    for low, high in itertools.pairwise(edges):
+        between = (time > low) & (time <= high)
+        assert len(np.unique(X.patient[owner[between]])) >= 10
+    few = RecurrentTarget.of(X[:6], "relapses")
+    hidden = few.disclosed(few.marginal(X[:6].moments, TIMES), X.patient[:6], TIMES, 10)
+    assert len(set(np.diff(hidden[3] / TIMES).round(9))) == 1  # a straight line
+
+
+@pytest.mark.parametrize("horizon", [365.25, 730])
+def test_a_fit_is_right_on_average_and_knows_who_has_many(fitted, others, horizon):
+    """The number is never below the chance of the next one; both are right on average."""
+    whole, marker = others
+    X = whole.at(YEAR).followed("relapses")
+    forecast = fitted.forecast(X)["relapses"]
+    assert isinstance(forecast, RecurrentForecast)
+    number, chance = truth(marker[X.patient], so_far(X), 1.0, horizon / YEAR)
+    found, risk = forecast.expected(horizon), forecast.risk("relapse", horizon)
+    assert (found >= risk - 1e-9).all()
+    # the mean of the 560 patients learned from is itself off: their numbers scatter by about this much
+    scatter = np.sqrt((number.mean() + number.mean() ** 2) / 560)
+    assert abs(found.mean() - number.mean()) <= 2.5 * scatter
+    assert abs(risk.mean() - chance.mean()) <= 2.5 * 0.5 / np.sqrt(560)
+    assert np.corrcoef(found, number)[0, 1] > 0.88 and np.corrcoef(risk, chance)[0, 1] > 0.88
+
+
+def test_a_forecast_is_kept_cut_and_shown(fitted, relapses, tmp_path):
+    X = relapses[0].at(365)
+    forecast = fitted.forecast(X)["relapses"]
+    fitted.save_pretrained(tmp_path / "model")
+    again = load_predictor(tmp_path / "model").forecast(X)["relapses"]
+    np.testing.assert_array_equal(again.number, forecast.number)
+    some = np.flatnonzero(forecast.at_risk)[:5]
+    part = forecast[some]
+    np.testing.assert_array_equal(part.expected(200), forecast.expected(200)[some])
+    np.testing.assert_array_equal(part.expected_at([200, 400])[:, 1], forecast.expected(400)[some])
+    assert np.isnan(forecast.number[~forecast.at_risk]).all() and part.expected(0).max() == 0
+    table = part.table([200, 400]).filter(cause="relapse")
+    np.testing.assert_allclose(table.filter(horizon=400)["expected"], part.expected(400))
+    assert part.table([200]).filter(cause="death")["expected"].is_null().all()
+    later = part.given_event_free("6mo")
+    assert not isinstance(later, RecurrentForecast) and later.at[0] == pytest.approx(365 + 365.25 / 2)
+    assert "expected relapse" in repr(part[0])
+    assert "relapse" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_ask_and_predict_say_how_many(fitted, relapses):
+    whole = relapses[0]
+    found = answer(fitted.predictor_, whole, str(whole.at(182).followed("relapses").ids[3]), 182)
+    told = found.to_dict()["outcomes"]["relapses"]
+    forecast = fitted.forecast(found.landmark)["relapses"]
+    assert told["kind"] == "recurrent" and told["expected"] == forecast.number[0].tolist()
+    _, rows = found.outcomes["relapses"].table()
+    assert [row[0] for row in rows] == ["next relapse", "death", "event-free", "number of relapse"]
+    frame = predict(fitted.predictor_, whole, at=[365], horizons=[365.0]).frame
+    one = frame.filter(pl.col("cause") == "relapse")
+    np.testing.assert_allclose(
+        one["expected"], fitted.forecast(whole.at(365).followed("relapses"))["relapses"].expected(365)
+    )
+
+
+def test_evaluation_counts_events(fitted, others):
+    X = others[0].at(YEAR, patient=others[0].ids[1000:]).followed("relapses")  # ids that no fit has seen
+    found = evaluate_models({"mine": fitted}, X, outcome="relapses", horizons=[365.0], n=20)
+
+    def value(metric, model="mine"):
+        (row,) = [r for r in found.rows if (r["metric"], r["model"], r["landmark"]) == (metric, model, YEAR)]
+        return row
+
+    ratio = value("number_oe")
+    assert ratio["cause"] == "relapse" and ratio["low"] < 1.05 and ratio["high"] > 0.95
+    assert abs(ratio["value"] - 1) < 0.15
+    assert any(note.startswith("relapse at 365.25 d, mean number observed") for note in found.warnings)
+    assert value("number_mse")["value"] > 0 and value("number_scaled_mse")["value"] is None
+
+
+def test_y_is_refused(landmarks):
+    X = landmarks.followed("relapses")
+    y = np.zeros(len(X), [("event", int), ("time", float)])
+    with pytest.raises(InputError, match="leave y out"):
+        PrognosisModel(outcomes=["relapses"]).fit(X, y)
+
+
+@pytest.mark.slow
+def test_every_family_is_right_on_average(tmp_path_factory, others):
+    whole, marker = others
+    train = cohort(tmp_path_factory.mktemp("many"), 10_000, 11)[0].landmarks(times=[182, 365, 548])
+    model = PrognosisModel(outcomes=["relapses"], members=1, epochs=8, horizon=730).fit(
+        train.followed("relapses")
+    )
+    X = whole.at(YEAR).followed("relapses")
+    number, chance = truth(marker[X.patient], so_far(X), 1.0, 1.0)
+    for family in ("linear", "boosted", "graph", None):
+        forecast = model.forecast(X, families=family)["relapses"]
+        found, risk = forecast.expected(YEAR), forecast.risk("relapse", YEAR)
+        assert abs(found.mean() - number.mean()) <= 0.02 and abs(risk.mean() - chance.mean()) <= 0.02, family
+        assert np.corrcoef(found, number)[0, 1] > 0.93, family
