@@ -16,7 +16,6 @@ it is the same of its expectation. Every fit is a line of W/rivals.jsonl, so tha
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -256,7 +255,7 @@ def tasks_of(args: argparse.Namespace) -> list[Task]:
     """Every rival on its world, the quick ones first."""
     of = {"test": args.test, "seed": args.seed, "budget": args.budget}
     of |= {"members": args.members, "epochs": args.epochs}
-    every = [("lines", "size", "mixed")]
+    every = [("lines", "size", "mixed")]  # the quick ones first
     every += [
         (world, outcome, name)
         for world in WORLDS
@@ -284,14 +283,14 @@ def page(lines: list[dict[str, Any]], args: argparse.Namespace) -> str:
     ]
     out += [
         f"Share of the oracle's gain (exact, see the script) on a simulated cohort made for each rival; "
-        f"{args.test} others than the training patients scored. Each was chosen among {args.budget} drawn "
-        "configurations on three inner folds of its training patients; the scores of all are in the "
-        f"lines that --work keeps. `mixed` has nothing to choose. Networks: {args.epochs} epochs, one while "
-        f"chosen, the mean of {args.members} as the answer.",
+        f"others than the training patients are scored. Each was chosen among drawn configurations on three "
+        "inner folds of its training patients; the try with the most configurations is shown, and the "
+        "scores of all are in the lines that --work keeps. `mixed` has nothing to choose. Networks: "
+        f"{args.epochs} epochs, one while chosen, the mean of {args.members} as the answer.",
         "",
-        "| rival | outcome | world | training patients | gain, % | wanted | reached | scores of the "
-        "configurations: least, median, best | chosen | CPU s |",
-        "|---|---|---|---:|---:|---:|---|---|---|---:|",
+        "| rival | outcome | world | training patients | configurations | gain, % | wanted | reached | "
+        "their scores: least, median, best | chosen | CPU s |",
+        "|---|---|---|---:|---:|---:|---:|---|---|---|---:|",
     ]
     for one in lines:
         scores = [trial["score"] for trial in one["curve"] if trial["score"] is not None]
@@ -299,7 +298,7 @@ def page(lines: list[dict[str, Any]], args: argparse.Namespace) -> str:
         chosen = ", ".join(f"{key} {value}" for key, value in one["chosen"].items()) or "the defaults"
         reached = "yes" if one["gain"] >= WANTED else "**no**"
         figures = f"{100 * one['gain']:.1f} | >= {100 * WANTED:.0f} | {reached} | {spread}"
-        about = f"{one['name']} | {one['outcome']} | {one['world']} | {one['train']}"
+        about = f"{one['name']} | {one['outcome']} | {one['world']} | {one['train']} | {len(one['curve'])}"
         out.append(f"| {about} | {figures} | {chosen} | {one['seconds']:.0f} |")
     return "\n".join(out) + "\n"
 
@@ -323,9 +322,11 @@ def main() -> None:
     tasks = tasks_of(args)
     console = Console(stderr=True)
     every = work_through(tasks, args.work / "rivals.jsonl", args.jobs, console, run)
-    keys = [json.loads(json.dumps(task.key)) for task in tasks]
-    lines = [one for key in keys for one in every if one["task"] == key]
     if args.table:
+        best: dict[tuple[str, ...], dict[str, Any]] = {}
+        for one in sorted(every, key=lambda one: len(one["curve"])):
+            best[one["world"], one["outcome"], one["name"]] = one
+        lines = list(best.values())
         with atomic_file(args.table) as part:
             part.write_text(page(lines, args), encoding="utf-8")
 
