@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from gnnpatient.study.evaluate import Evaluation
 
 # that `evaluate` shows of each horizon or class, or of a value
-METRICS = ("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "number_oe", "number_scaled_mse")
+METRICS = (
+    *("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "oe_between", "log_between"),
+    *("number_oe", "number_scaled_mse"),
+)
 OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps")  # and of each landmark
 COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier", "scaled_mse", "scaled_crps")  # that `compare` shows
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
