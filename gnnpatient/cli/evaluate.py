@@ -29,8 +29,19 @@ if TYPE_CHECKING:
     from gnnpatient.study.evaluate import Evaluation
 
 # that `evaluate` shows of each horizon or class, or of a value
-METRICS = ("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "number_oe", "number_scaled_mse")
-OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps")  # and of each landmark
+METRICS = (
+    "rmse",
+    "crps",
+    "coverage",
+    "auc",
+    "auprc",
+    "brier",
+    "oe",
+    "number_oe",
+    "number_scaled_mse",
+    "state_oe",
+)
+OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps", "state_scaled_ibs")  # and of each landmark
 COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier", "scaled_mse", "scaled_crps")  # that `compare` shows
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
 Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...

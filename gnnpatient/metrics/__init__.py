@@ -38,6 +38,7 @@ from gnnpatient.metrics.scores import (
     integrate,
     integrated_brier,
 )
+from gnnpatient.metrics.states import SeenStates, Stays, seen_states, transition_probabilities
 from gnnpatient.metrics.values import (
     coverage,
     crps,
@@ -56,6 +57,8 @@ __all__ = [
     "Coherence",
     "CoxCensoring",
     "SeenNumber",
+    "SeenStates",
+    "Stays",
     "aalen_johansen",
     "at_horizon",
     "at_horizons",
@@ -87,5 +90,7 @@ __all__ = [
     "pinball",
     "rmse",
     "seen_number",
+    "seen_states",
+    "transition_probabilities",
     "width",
 ]

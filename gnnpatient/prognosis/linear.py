@@ -333,6 +333,7 @@ LOSSES: Mapping[str, Any] = {
     "survival": _SurvivalLoss,
     "worsening": _WorseningLoss,
     "recurrent": _PathLoss,
+    "states": _PathLoss,
     "diagnosis": _DiagnosisLoss,
 }
 

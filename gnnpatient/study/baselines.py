@@ -271,6 +271,7 @@ COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "survival": {"cox": StackedCox},
     "worsening": {"cox": StackedCox},
     "recurrent": {"cox": StackedCox},
+    "states": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
     "progression": VALUE_COMPARATORS,
 }

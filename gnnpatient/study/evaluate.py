@@ -28,6 +28,7 @@ from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
 from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.event_counts import event_counts
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
+from gnnpatient.study.occupation import occupation_scores
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
 from gnnpatient.study.seen_again import seen_again
 from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
@@ -461,7 +462,8 @@ def evaluate(
 
     Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`. Of
     events that recur, causes are of the next one; "number_oe", "number_mse" and "number_scaled_mse" are of
-    the expected number, see `event_counts`.
+    the expected number, see `event_counts`. Of several states, causes are those that end it; "state_oe",
+    "state_brier" and the like are of being in each, see `occupation_scores`.
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; a landmark
     without a label is not scored. A task with moments of its own has one figure of them all, landmark None.
 
@@ -538,6 +540,9 @@ def evaluate(
         rows, warnings = rows + second, warnings + words
     if landmarks.cohort.outcomes[outcome].kind == "recurrent":
         numbers, words = event_counts(scored, outcome, horizons, n=n, seed=seed)
+        rows, warnings = rows + numbers, warnings + words
+    if landmarks.cohort.outcomes[outcome].kind == "states":
+        numbers, words = occupation_scores(scored, outcome, horizons, n=n, seed=seed)
         rows, warnings = rows + numbers, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
