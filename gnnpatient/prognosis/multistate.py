@@ -404,18 +404,14 @@ class StatesTarget(SurvivalTarget):
             for q in range(len(self.moves)):
                 happened = np.argwhere(count[rows, q] > 0)
                 whose = patient[rows][happened[:, 0]]
-                total, seen = count[rows, q].sum(0).astype(float), exposure[rows, q].sum(0).astype(float)
+                total = count[rows, q].sum(0).astype(np.float64)
+                days = exposure[rows, q].sum(0) * width
+                ends, begin = pooled(happened[:, 1], whose, len(times), least), 0
                 if 0 < len(np.unique(whose)) < least:
-                    total, ends = total * 0, [len(times) - 1]
-                    share = least / 2 / max((seen * width).sum(), 1e-12) * width
-                    hazard[q] = share
-                    continue
-                ends = pooled(happened[:, 1], whose, len(times), least)
-                begin = 0
+                    total[:], ends = least / 2 / len(times), [len(times) - 1]
                 for end in ends:
                     part = slice(begin, end + 1)
-                    rate = total[part].sum() / max((seen[part] * width[part]).sum(), 1e-12)
-                    hazard[q, part] = rate * width[part]
+                    hazard[q, part] = total[part].sum() / max(days[part].sum(), 1e-12) * width[part]
                     begin = end + 1
             log_hazard = torch.from_numpy(hazard.clip(SMALLEST)).log()[None]
             parts = follow(log_hazard, self.moves, len(self.states), [start])

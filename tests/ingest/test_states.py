@@ -114,9 +114,9 @@ def test_a_path_that_states_do_not_allow_is_refused(tmp_path):
     with pytest.raises(InputError, match="every state can be left"):
         read_cohort(tmp_path / "c.toml", tmp_path)
     lacking = HEAD + LAYOUTS["state and time"].replace('"well -> dead", ', "")
-    write(tmp_path, [([(3, 2)], 3), ([], 4)])
+    write(tmp_path, [([(3, 2)], 3), ([(2, 1)], 4)])
     (tmp_path / "c.toml").write_text(lacking)
-    with pytest.raises(InputError, match="1 time.* goes from 'well' to 'dead', which is not among states"):
+    with pytest.raises(InputError, match=r"1 time.* goes from 'well' to 'dead', which is not among states"):
         read_cohort(tmp_path / "c.toml", tmp_path)
 
 
