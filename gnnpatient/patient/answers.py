@@ -62,7 +62,8 @@ class CurveAnswer:
         Returns
         -------
         dict
-            kind, times (days), event_free, incidence, low and high by cause.
+            kind, times (days), event_free, incidence, low and high by cause, and time_lost: the mean days
+            that each cause takes up to each time.
         """
         f = self.forecast
         bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
@@ -75,6 +76,7 @@ class CurveAnswer:
             "incidence": {cause: f.risks(f.times, cause)[0].tolist() for cause in f.causes},
             "low": low if spread else None,
             "high": high if spread else None,
+            "time_lost": {c: [float(f.time_lost(c, t)[0]) for t in f.times.tolist()] for c in f.causes},
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
