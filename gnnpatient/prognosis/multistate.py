@@ -143,7 +143,7 @@ class StatesTarget(SurvivalTarget):
 
     def __getitem__(self, rows: np.ndarray) -> StatesTarget:
         names = ("event", "time", "now", "first", "last", "at", "count", "exposure")
-        some = {name: getattr(self, name) for name in names}
+        some: dict[str, Any] = {name: getattr(self, name) for name in names}
         return replace(self, **{name: x if x is None else x[rows] for name, x in some.items()})
 
     def check(self, name: str) -> None:
