@@ -22,6 +22,7 @@ from gnnpatient.prognosis.forecast import Answer, Forecast
 from gnnpatient.prognosis.rows import MIN_MEMBERS, member_spread, positions
 from gnnpatient.prognosis.targets import MIN_REMAINING, SurvivalTarget, last_estimable, time_grid
 from gnnpatient.show import Summary, listed
+from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.times import DAY, duration
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class StatesTarget(SurvivalTarget):
         StatesTarget
         """
         outcome = cast(States, landmarks.cohort.outcomes_with_model([name])[name])
-        spec = landmarks.cohort.spec.outcomes[name]
+        spec = cast(SurvivalSpec, landmarks.cohort.spec.outcomes[name])
         base, at_risk = SurvivalTarget.of(landmarks, name), landmarks.at_risk(name)
         first, last, _, _ = outcome.later(landmarks.patient, landmarks.at)
         moves = tuple((outcome.states.index(a), outcome.states.index(b)) for a, b in spec.moves)
