@@ -31,7 +31,8 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__main__": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "metrics": "incidence pairs horizon recurrent states calibration scores decision values resampling "
+    "metrics": "incidence pairs horizon recurrent states calibration scores ordered decision values "
+    "resampling "
     "coherence",
     "spec": "patterns masks explain tables lineage nodes outcomes graph examples reference",
     "readers": "database dates csv_file frames tables standard meds omop fhir",
