@@ -75,7 +75,9 @@ def few_draws(monkeypatch):
     from gnnpatient import metrics
 
     whole = metrics.bootstrap
-    monkeypatch.setattr(metrics, "bootstrap", lambda score, unit, n, seed: whole(score, unit, n=20, seed=seed))
+    monkeypatch.setattr(
+        metrics, "bootstrap", lambda score, unit, n, seed: whole(score, unit, n=20, seed=seed)
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

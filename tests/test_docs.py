@@ -42,10 +42,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SLOW = {
     "README.md",
     "docs/how-to/dataframes.md",
+    "docs/how-to/diagnosis.md",
     "docs/how-to/evaluate.md",
     "docs/how-to/hand-on.md",
     "docs/how-to/mimic.md",
     "docs/how-to/notebook.md",
+    "docs/how-to/recurrent.md",
     "docs/how-to/your-network.md",
     "docs/how-to/your-tables.md",
     "docs/tutorial.md",

@@ -30,11 +30,16 @@ if TYPE_CHECKING:
 
 # that `evaluate` shows of each horizon or class, or of a value
 METRICS = (
-    *("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "oe_between", "log_between"),
-    *("number_oe", "number_scaled_mse"),
+    *("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "rps", "qwk"),
+    *("oe_between", "log_between", "number_oe", "number_scaled_mse", "state_oe"),
 )
-OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps")  # and of each landmark
-COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier", "scaled_mse", "scaled_crps")  # that `compare` shows
+OVERALL = (  # and of each landmark
+    *("scaled_ibs", "scaled_brier", "scaled_crps", "scaled_rps", "state_scaled_ibs"),
+)
+COMPARED = (  # that `compare` shows
+    *("c", "auc", "qwk"),
+    *("scaled_ibs", "scaled_brier", "scaled_rps", "scaled_mse", "scaled_crps"),
+)
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
 Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...
 

@@ -3,7 +3,8 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "recurrent", "diagnosis" (also of a task), "progression" or "worsening"
+`kind`                 "survival", "recurrent", "states", "diagnosis" (also of a task), "ordered",
+                       "labels", "progression" or "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
@@ -27,10 +28,11 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
-from gnnpatient.cohort.diagnosis import Diagnosis, Task
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.recurrent import Recurrent
+from gnnpatient.cohort.states import States
 from gnnpatient.cohort.survival import Spells, Survival
 from gnnpatient.cohort.worsening import Worsening
 from gnnpatient.spec.outcomes import OutcomeSpec, ProgressionSpec, SurvivalSpec
@@ -38,10 +40,12 @@ from gnnpatient.spec.patterns import fitting
 
 __all__ = [
     "Diagnosis",
+    "Labels",
     "Outcome",
     "Progression",
     "Recurrent",
     "Spells",
+    "States",
     "Survival",
     "Task",
     "Worsening",
@@ -51,11 +55,12 @@ __all__ = [
     "stored_labels",
 ]
 
-Outcome = Survival | Recurrent | Diagnosis | Task | Progression | Worsening
+Outcome = Survival | Recurrent | States | Diagnosis | Task | Labels | Progression | Worsening
 
 
 def _survival(spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
-    return (Recurrent if spec.recurrent else Survival).from_columns(spec, columns, patients)
+    kind = Recurrent if spec.recurrent else States if spec.states else Survival
+    return kind.from_columns(spec, columns, patients)
 
 
 # What reads an outcome from its own columns, by its kind. A progression has none, it is read from the rows.

@@ -27,6 +27,7 @@ from gnnpatient.metrics.incidence import (
     cox_censoring,
     cumulative_incidence,
 )
+from gnnpatient.metrics.ordered import ranked_probability, weighted_kappa
 from gnnpatient.metrics.recurrent import SeenNumber, mean_number, seen_number
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import (
@@ -38,6 +39,7 @@ from gnnpatient.metrics.scores import (
     integrate,
     integrated_brier,
 )
+from gnnpatient.metrics.states import SeenStates, Stays, seen_states, transition_probabilities
 from gnnpatient.metrics.values import (
     coverage,
     crps,
@@ -56,6 +58,8 @@ __all__ = [
     "Coherence",
     "CoxCensoring",
     "SeenNumber",
+    "SeenStates",
+    "Stays",
     "aalen_johansen",
     "at_horizon",
     "at_horizons",
@@ -85,7 +89,11 @@ __all__ = [
     "not_estimable",
     "observed_expected",
     "pinball",
+    "ranked_probability",
     "rmse",
     "seen_number",
+    "seen_states",
+    "transition_probabilities",
+    "weighted_kappa",
     "width",
 ]

@@ -13,6 +13,7 @@ from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+from gnnpatient.prognosis.multistate import StatesForecast
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.rows import answerable
@@ -61,7 +62,8 @@ class CurveAnswer:
         Returns
         -------
         dict
-            kind, times (days), event_free, incidence, low and high by cause.
+            kind, times (days), event_free, incidence, low and high by cause, and time_lost: the mean days
+            that each cause takes up to each time.
         """
         f = self.forecast
         bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
@@ -74,6 +76,7 @@ class CurveAnswer:
             "incidence": {cause: f.risks(f.times, cause)[0].tolist() for cause in f.causes},
             "low": low if spread else None,
             "high": high if spread else None,
+            "time_lost": {c: [float(f.time_lost(c, t)[0]) for t in f.times.tolist()] for c in f.causes},
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -132,6 +135,59 @@ class RecurrentAnswer(CurveAnswer):
         return head, [*rows, (f"number of {f.causes[0]}", *numbers)]
 
 
+@dataclass(frozen=True, eq=False)
+class StatesAnswer(CurveAnswer):
+    """What is expected of several states: the probability of each, and the time in those that can be left.
+
+    Attributes
+    ----------
+    forecast : StatesForecast
+        Of one landmark.
+    """
+
+    forecast: StatesForecast
+
+    @property
+    def title(self) -> str:
+        """What the numbers are, and the state at the landmark."""
+        return f"{super().title}, now {self.forecast.states[int(self.forecast.now[0])]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON.
+
+        Returns
+        -------
+        dict
+            As of a `CurveAnswer` of the states that end it, with now, states (the probability of each at each
+            time) and transitions (the expected number of each).
+        """
+        f = self.forecast
+        more = {
+            "now": f.states[int(f.now[0])],
+            "states": {state: f.occupation[0, k].tolist() for k, state in enumerate(f.states)},
+            "transitions": {move: f.number[0, q].tolist() for q, move in enumerate(f.moves)},
+        }
+        return super().to_dict() | {"kind": "states"} | more
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """For people: a head and rows, the probability of each state after some times, and the days in it.
+
+        Returns
+        -------
+        tuple
+            The names of the columns, and the rows as text.
+        """
+        f = self.forecast
+        horizons = default_horizons(float(f.times[-1]))
+        rows = [
+            (state, *(percent(f.in_state(state, t), f.in_state_spread(state, t)) for t in horizons))
+            for state in f.states
+        ]
+        passing = [state for state in f.states if state not in f.causes]
+        rows += [(f"days {state}", *(f"{f.time_in(state, t)[0]:.0f}" for t in horizons)) for state in passing]
+        return ["after", *map(duration, horizons)], rows
+
+
 def _number(forecast: RecurrentForecast, horizon: float) -> str:
     """The expected number of events of the one landmark, with its model spread."""
     band = forecast.expected_spread(horizon)
@@ -141,7 +197,7 @@ def _number(forecast: RecurrentForecast, horizon: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ClassAnswer:
-    """What is expected of a diagnosis: the probability of each class.
+    """What is expected of a diagnosis: the probability of each class or label.
 
     Attributes
     ----------
@@ -171,20 +227,23 @@ class ClassAnswer:
         Returns
         -------
         dict
-            kind, probability, low and high by class.
+            kind, probability, low and high by class; of ordered classes and of labels also form, "ordered"
+            or "labels": labels do not sum to one, and one that is known already is left out.
         """
         f = self.forecast
-        bands = {c: f.spread(c) for c in f.classes}
+        open_ = [c for c in f.classes if np.isfinite(f.risk(c)[0])]
+        bands = {c: f.spread(c) for c in open_}
         low, high = ({c: float(band[i][0]) for c, band in bands.items() if band} for i in (0, 1))
         return {
             "kind": "diagnosis",
-            "probability": {c: float(f.risk(c)[0]) for c in f.classes},
+            **({} if f.kind == "diagnosis" else {"form": f.kind}),
+            "probability": {c: float(f.risk(c)[0]) for c in open_},
             "low": low or None,
             "high": high or None,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
-        """For people: a head and rows, the probability of each class.
+        """For people: a head and rows, the probability of each class, labels with the likeliest first.
 
         Returns
         -------
@@ -192,7 +251,12 @@ class ClassAnswer:
             The names of the columns, and the rows as text.
         """
         f = self.forecast
-        return ["class", "probability"], [(c, percent(f.risk(c), f.spread(c))) for c in f.classes]
+        names = list(f.classes)
+        if f.kind == "labels":
+            names = f.ranked()["label"].to_list()
+        rows: list[tuple[str, ...]] = [(c, percent(f.risk(c), f.spread(c))) for c in names]
+        rows += [(c, "known already") for c in f.classes if c not in names]
+        return [f.noun, "probability"], rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,6 +332,7 @@ OutcomeAnswer = CurveAnswer | ClassAnswer | ValueAnswer
 ANSWERS: Mapping[type, Callable[[Any], OutcomeAnswer]] = {
     Forecast: CurveAnswer,
     RecurrentForecast: RecurrentAnswer,
+    StatesForecast: StatesAnswer,
     DiagnosisForecast: ClassAnswer,
     ProgressionForecast: ValueAnswer,
 }

@@ -38,15 +38,19 @@ _CURVES = _Kind(
     left_out="the patient is not at risk of {!r} then",
     needs="horizons",
 )
+_CLASSES = _Kind(
+    table=lambda f, _: f.table(),
+    left_out="the label of {!r} is known by then, or the patient is no longer observed",
+    needs=None,
+)
 KINDS: Mapping[str, _Kind] = {
     "survival": _CURVES,
     "worsening": _CURVES,
     "recurrent": _CURVES,
-    "diagnosis": _Kind(
-        table=lambda f, _: f.table(),
-        left_out="the label of {!r} is known by then, or the patient is no longer observed",
-        needs=None,
-    ),
+    "states": _CURVES,
+    "diagnosis": _CLASSES,
+    "ordered": _CLASSES,
+    "labels": _CLASSES,
     "progression": _Kind(
         table=lambda f, times: _values(f, times),
         left_out="the patient is no longer followed for {!r} then, or has no value to start from",
@@ -65,7 +69,8 @@ class Predictions:
         id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
         null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
         (train, test, null where unknown). Of events that recur expected, expected_low and expected_high: how
-        many there will be. Of a progression, beside them and else null: to (days after the
+        many there will be. Of several states a row for each as cause, and state: that at the landmark. Of a
+        progression, beside them and else null: to (days after the
         landmark), code, quantile, value.
     cohort : Cohort
     notes : tuple of str

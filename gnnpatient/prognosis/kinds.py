@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+from gnnpatient.prognosis.multistate import StatesForecast, StatesTarget
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
+from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, OrderedTarget, SurvivalTarget, Target
 from gnnpatient.prognosis.value_target import ProgressionTarget
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.prognosis.worsening import WorseningTarget
@@ -34,7 +35,10 @@ KINDS: Mapping[str, Kind] = {
     "survival": Kind(SurvivalTarget, Forecast),
     "worsening": Kind(WorseningTarget, Forecast),
     "recurrent": Kind(RecurrentTarget, RecurrentForecast),
+    "states": Kind(StatesTarget, StatesForecast),
     "diagnosis": Kind(LabelTarget, DiagnosisForecast),
+    "ordered": Kind(OrderedTarget, DiagnosisForecast),
+    "labels": Kind(LabelsTarget, DiagnosisForecast),
     "progression": Kind(ProgressionTarget, ProgressionForecast),
 }
 

@@ -366,6 +366,16 @@ recurrent = true                                 # every infection counts, until
 [outcomes.infections.causes]
 infection = { table = "events.csv", time = "day", where = { event = "infection" } }
 death = { time = "died" }
+
+[outcomes.course]                                # in which state, and from when on
+kind = "survival"
+table = "patients.csv"
+states = ["well -> relapse", "relapse -> well", "well -> death", "relapse -> death"]
+
+[outcomes.course.causes]
+well = { table = "events.csv", time = "day", where = { event = "remission" } }
+relapse = { table = "events.csv", time = "day", where = { event = "relapse" } }
+death = { time = "died" }
 """,
     ),
     "causes = { CAUSE = { ... } }": (
@@ -439,6 +449,24 @@ node = "diagnosis"
 codes = ["E10*", "E11*"]
 horizon = "1y"
 gone = "death"
+
+[outcomes.stage]                                 # classes that rise
+kind = "diagnosis"
+table = "labels.csv"
+column = "stage"
+ordered = ["I", "II", "III", "IV"]
+
+[outcomes.findings]                              # several labels, a column each
+kind = "diagnosis"
+table = "labels.csv"
+labels = ["edema", "effusion", "nodule"]
+classes = { 0 = "no", 1 = "yes" }
+
+[outcomes.heart]                                 # several labels, codes within a year
+kind = "diagnosis"
+node = "diagnosis"
+labels = { infarction = ["I21*", "I22*"], failure = "I50*" }
+horizon = "1y"
 
 [outcomes.pneumonia]                             # what an image shows, and nothing else is seen
 kind = "diagnosis"

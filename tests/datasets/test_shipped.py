@@ -16,6 +16,8 @@ FOLDERS = {
     "icu-timeseries": "icu-timeseries/aki/eicu_demo",
     "rotterdam": "survival-tables",
     "gbsg": "survival-tables",
+    "rotterdam-states": "survival-tables",
+    "cgd": "survival-tables",
     "colon": "survival-tables",
     "mgus2": "survival-tables",
     "support2": "support2",
@@ -32,6 +34,8 @@ KNOWN = {
     "nafld": (13147, {"death": {"death": 1000}}),
     "support2": (9105, {}),
     "rotterdam": (2982, {"death": {"death": 1272}}),
+    "rotterdam-states": (2982, {"course": {"death": 1229}}),
+    "cgd": (128, {}),
     "gbsg": (686, {"relapse": {"relapse": 299}}),
     "colon": (929, {"death": {"death": 452}}),
     "mgus2": (1384, {"death": {"death": 963}, "progression": {"progression": 115, "death": 860}}),
@@ -108,6 +112,23 @@ def test_deaths_are_those_of_the_frozen_labels(name, data_dir):
     assert len(X) > 900 and X.at_risk("death").all()
     assert (truth["event"] == labels["event"].to_numpy()).all()
     assert np.allclose(truth["time"] / LABELS[name], labels["time"].to_numpy(), rtol=0, atol=1e-4)
+
+
+def test_events_that_recur_and_states_are_counted_as_by_hand(data_dir):
+    from gnnpatient import read_cohort
+
+    rows = pl.read_csv(data_dir / "survival-tables" / "cgd.csv").filter(status=1)
+    infections = read_cohort("cgd", data_dir / "survival-tables").outcomes["infections"]
+    assert len(infections.happened) == rows.height == 76
+    assert len(np.unique(infections.owner)) == rows["id"].n_unique() == 44
+    people = pl.read_csv(data_dir / "survival-tables" / "rotterdam.csv", infer_schema_length=None)
+    dead = pl.col("death") == 1
+    first = people.filter((pl.col("recur") == 1) & ~(dead & (pl.col("dtime") == pl.col("rtime"))))
+    course = read_cohort("rotterdam-states", data_dir / "survival-tables").outcomes["course"]
+    assert course.states == ("free", "recurrence", "death")
+    counts = np.bincount(course.state).tolist()
+    unseen = people.filter(dead & (pl.col("recur") == 0) & (pl.col("dtime") > pl.col("rtime"))).height
+    assert counts == [0, first.height, people.filter(dead).height - unseen]
 
 
 def test_families_of_genes(tmp_path):
