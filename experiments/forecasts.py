@@ -1,8 +1,8 @@
 """What the experiments on cohorts of tables have in common: fit models fold by fold, write their forecasts.
 
 Each of nafld.py, icu.py, tables.py and tcga.py names its cohorts and calls `run`. Fold files have repeat,
-fold, id; without one, folds are made by patient and group from the seed. Each fold is fitted on the complement of
-its test part. `--out` is parquet: model, repeat, fold, landmark (days), id, the risk by each horizon (years).
+fold, id; without one, folds are made by patient and group from the seed. Each fold is fitted on the
+complement of its test part. `--out` is parquet: model, repeat, fold, landmark (days), id, the risk by each horizon (years).
 """
 
 from __future__ import annotations

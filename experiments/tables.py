@@ -1,4 +1,4 @@
-"""Cohorts of one row a patient, asked at entry: colon and breast cancer, monoclonal gammopathy, hospital wards.
+"""Cohorts of one row a patient, asked at entry: colon and breast cancer, gammopathy, hospital wards.
 
 Claim: none; without rows in time the graph has nothing to add, and a Cox model is a strong rival.
 Last seen: see results/tables.md (command, commit, machine, date and figures).

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from sklearn.ensemble import (
@@ -619,6 +619,7 @@ COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "survival": {"cox": StackedCox},
     "worsening": {"cox": StackedCox},
     "recurrent": {"cox": StackedCox},
+    "states": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
     "ordered": {"logistic": StackedLogistic},
     "labels": {"logistic": StackedLogistic},
@@ -732,7 +733,7 @@ class MarginalModel:
         kind = X.cohort.outcomes[self.outcome].kind
         head = HEADS[kind][0](causes=self.causes, times=tuple(self.times.tolist()))
         parts = self.outcome, head, table[None], X, X.at_risk(self.outcome)
-        return {self.outcome: KINDS[kind].forecast.of_members(*parts)}
+        return {self.outcome: cast(Forecast, KINDS[kind].forecast.of_members(*parts))}
 
 
 @dataclass(frozen=True, eq=False)
