@@ -2,7 +2,8 @@
 
 Each of nafld.py, icu.py, tables.py and tcga.py names its cohorts and calls `run`. Fold files have repeat,
 fold, id; without one, folds are made by patient and group from the seed. Each fold is fitted on the
-complement of its test part. `--out` is parquet: model, repeat, fold, landmark (days), id, the risk by each horizon (years).
+complement of its test part. `--out` is parquet: model, repeat, fold, landmark (days), id, the risk by each
+horizon (years).
 """
 
 from __future__ import annotations
