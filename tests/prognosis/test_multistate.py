@@ -266,8 +266,13 @@ def test_ask_and_predict_name_the_states(fitted, courses):
 
 
 def test_evaluation_scores_each_state(fitted, others):
-    X = others[0].at(YEAR).followed("course")
-    found = evaluate_models({"mine": fitted}, X, outcome="course", horizons=[365.0, 600.0], n=20)
+    whole = others[0]
+    X, train = (
+        whole.at(YEAR, patient=ids).followed("course") for ids in (whole.ids[1000:], whole.ids[:1000])
+    )
+    found = evaluate_models({"mine": fitted}, X, train=train, outcome="course", horizons=[365.0, 600.0], n=20)
+    null = {(r["cause"], r["metric"], r["horizon"]): r["value"] for r in found.rows if r["model"] == "null"}
+    assert null["ill", "state_scaled_brier", 365.0] == 0 and abs(null["ill", "state_oe", 365.0] - 1) < 0.2
     rows = {(r["cause"], r["metric"], r["horizon"]): r for r in found.rows if r["model"] == "mine"}
     for state in STATES:
         row = rows[state, "state_oe", 365.0]
@@ -277,6 +282,7 @@ def test_evaluation_scores_each_state(fitted, others):
         seen = seen_states(target.state_by(365.0), target.time, target.event, 365.0, patient=X.patient)
         wanted = seen.brier(forecast.in_state(state, 365.0), STATES.index(state))
         assert rows[state, "state_brier", 365.0]["value"] == pytest.approx(wanted)
+        assert rows[state, "state_scaled_ibs", None]["value"] > 0
     assert rows["dead", "oe", 365.0]["value"] == pytest.approx(
         rows["dead", "state_oe", 365.0]["value"], rel=1e-6
     )
