@@ -30,7 +30,7 @@ from gnnpatient.study.event_counts import event_counts
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
 from gnnpatient.study.occupation import occupation_scores
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
-from gnnpatient.study.seen_again import seen_again
+from gnnpatient.study.seen_again import between_visits, seen_again
 from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
 from gnnpatient.times import days, duration
 
@@ -546,7 +546,8 @@ def evaluate(
     counts, gaps = compare_groups(board, groups, shown_models(board), n=n, seed=seed, progress=progress)
     if landmarks.cohort.outcomes[outcome].kind == "worsening":
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
-        rows, warnings = rows + second, warnings + words
+        between = between_visits(scored, outcome, horizons, pairs, n=n, seed=seed)
+        rows, warnings = rows + second + between, warnings + words
     if landmarks.cohort.outcomes[outcome].kind == "recurrent":
         numbers, words = event_counts(scored, outcome, horizons, n=n, seed=seed)
         rows, warnings = rows + numbers, warnings + words
