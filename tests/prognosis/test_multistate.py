@@ -12,6 +12,7 @@ from gnnpatient.patient.answers import answer
 from gnnpatient.patient.predictions import predict
 from gnnpatient.prognosis.multistate import StatesForecast, StatesTarget
 from gnnpatient.study import evaluate_models
+from gnnpatient.study.ablations import LateFusion
 
 YEAR = 365.25
 STATES = ("well", "ill", "dead")
@@ -291,6 +292,14 @@ def test_evaluation_scores_each_state(fitted, others):
 def test_the_score_is_of_the_states(fitted, others):
     X = others[0].at(YEAR).followed("course")
     assert 0.02 < fitted.score(X) < 0.6
+
+
+def test_the_mean_of_models_is_a_forecast(fitted, courses):
+    X = courses[0].at(365).followed("course")
+    one, mean = (model.forecast(X)["course"] for model in (fitted, LateFusion((fitted, fitted))))
+    assert type(mean) is type(one) and mean.members is None
+    for field in ("incidence", "occupation", "number"):
+        np.testing.assert_allclose(getattr(mean, field), getattr(one, field))
 
 
 def test_y_and_a_cohort_without_the_states_are_refused(landmarks, fitted, tmp_path):

@@ -16,6 +16,7 @@ from gnnpatient.prognosis.boosted import _person_periods, _Sample
 from gnnpatient.prognosis.linear import _PathLoss
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
 from gnnpatient.study import evaluate_models
+from gnnpatient.study.ablations import LateFusion
 
 # Relapses come at the rate of a marker times a frailty that nobody sees, so that those of a patient hang
 # together and earlier ones tell of later ones. Death depends on the marker alone, censoring on nothing.
@@ -281,6 +282,14 @@ def test_evaluation_counts_events(fitted, others):
         value("number_scaled_mse", "null")["value"] == 0
         and abs(value("number_oe", "null")["value"] - 1) < 0.2
     )
+
+
+def test_the_mean_of_models_is_a_forecast(fitted, relapses):
+    X = relapses[0].at(365).followed("relapses")
+    one, mean = (model.forecast(X)["relapses"] for model in (fitted, LateFusion((fitted, fitted))))
+    assert type(mean) is type(one) and mean.members is None
+    for field in ("incidence", "number", "gone"):
+        np.testing.assert_allclose(getattr(mean, field), getattr(one, field))
 
 
 def test_y_is_refused(landmarks):
