@@ -520,3 +520,59 @@ def test_the_columns_of_the_linear_family_are_checked(model):
     assert isinstance(family, LinearHazard)
     assert family.scores["stage"].weight.shape[1] == 3 and family.scores["stage"].bias.shape[1:] == (4, 1)
     assert family.scores["findings"].weight.shape[1] == 3 == family.scores["findings"].bias.shape[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("given_ridge", "unchecked")
+@pytest.mark.parametrize("outcome", ["findings", "stage"])
+def test_folds_and_fusion(cohort, outcome):
+    """In folds, beside the comparators, and by node types: every figure is there, and finite."""
+    from gnnpatient.study import cross_validate
+    from gnnpatient.study.compare import compare
+
+    model = PrognosisModel(outcomes=[outcome], families=("linear", "boosted"), members=1)
+    found = cross_validate(cohort, {"mine": model}, outcome, landmarks=["entry"], folds=3, n=10).scores
+    together, metric = (
+        ("all labels", "scaled_brier") if outcome == "findings" else ("all classes", "scaled_rps")
+    )
+    assert found.patients > 0.97 * len(cohort)
+    for name in ("mine", "logistic"):
+        row = found.value(name, metric, cause=together)
+        assert 0.05 < row["value"] < 0.9 and row["low"] < row["value"] < row["high"]
+    assert found.value("null", metric, cause=together)["value"] == 0
+    fused = compare(cohort, outcome, folds=2, inner=2, members=1, epochs=1, channels=8, n=5, models=["late"])
+    names = {row["model"] for row in fused.rows}
+    assert 100 < fused.events < fused.patients and fused.too_small is None
+    word = "quadratic-weighted kappa" if outcome == "stage" else "AUC"
+    assert word in fused.sentence and fused.primary[fused.scores.deciding[0]]["low"] is not None
+    assert fused.cause == together and {"only lab", "only code", "late"} <= names
+
+
+@pytest.mark.parametrize("kind", ["labels", "ordered"])
+def test_losses_and_slopes_by_hand_are_those_of_the_head(kind):
+    """The linear family and the graph's head lose the same, and slopes by hand are those of autograd."""
+    import torch
+
+    from gnnpatient.model.heads import HEADS, DiagnosisConfig, contrasts
+    from gnnpatient.prognosis.linear import LOSSES
+
+    rng, size = np.random.default_rng(0), 4
+    config = DiagnosisConfig(kind=kind, classes=STAGES)
+    if kind == "labels":
+        label = rng.integers(-1, 2, (7, size))
+        columns = (label, np.where(label >= 0, rng.uniform(0.5, 2, label.shape), 0.0))
+    else:
+        columns = (rng.integers(0, size, 7),)
+    loss = LOSSES[kind](config, *columns)
+    shift = torch.randn(2, size - (kind == "ordered"), 7, requires_grad=True)
+    bias, weight = torch.randn(2, size, 1, requires_grad=True), torch.rand(2, 7)
+    with torch.no_grad():
+        each, of_shift, of_bias = loss(shift, bias, weight)
+    moved = contrasts(size).T @ shift if kind == "ordered" else shift
+    logits = (moved + bias).transpose(1, 2)
+    output = logits if kind == "labels" else logits.log_softmax(2)
+    head = HEADS[kind][1](config, 4)
+    slow = torch.stack([head.loss(one, *map(torch.from_numpy, columns)) for one in output])
+    assert torch.allclose(each, slow, atol=1e-5)
+    found = torch.autograd.grad((slow * weight).sum(), (shift, bias))
+    assert torch.allclose(found[0], of_shift, atol=1e-5) and torch.allclose(found[1], of_bias, atol=1e-5)
