@@ -576,3 +576,40 @@ def test_losses_and_slopes_by_hand_are_those_of_the_head(kind):
     assert torch.allclose(each, slow, atol=1e-5)
     found = torch.autograd.grad((slow * weight).sum(), (shift, bias))
     assert torch.allclose(found[0], of_shift, atol=1e-5) and torch.allclose(found[1], of_bias, atol=1e-5)
+
+
+def test_a_column_that_gives_a_label_away_is_named(folder, tmp_path):
+    """The value of a code that is the label itself: named for that label, and for no other."""
+    from gnnpatient.study.leaks import coverage, leaks
+
+    patients = pl.read_csv(folder / "patients.csv", infer_schema=False)
+    labs = pl.read_csv(folder / "labs.csv", infer_schema=False)
+    seen = patients.filter(pl.col("effusion") != "")
+    extra = seen.select("id", day=pl.lit("0"), code=pl.lit("drain"), value=pl.col("effusion"))
+    for name in ("patients.csv", "codes.csv", "made.toml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    pl.concat([labs, extra]).write_csv(tmp_path / "labs.csv")
+    cohort = read_cohort(tmp_path / "made.toml", tmp_path)
+    found = leaks(cohort, "findings")
+    assert [(one.cause, one.code) for one in found] == [("effusion", "drain")]
+    assert "tells who has findings: effusion" in found[0].message
+    asked = [(one.cause, one.judged) for one in coverage(cohort)]
+    assert asked[:3] == [(name, True) for name in LABELS] and ("II", True) in asked
+    assert not leaks(read_cohort(folder / "made.toml", folder), "findings")
+
+
+def test_groups_and_curves_of_a_label(cohort):
+    X = cohort.at(1).followed("findings")
+    rng = np.random.default_rng(0)
+    risks = {m: {name: rng.uniform(0.05, 0.95, (len(X), 1)) for name in LABELS} for m in ("gnn", "null")}
+    scores = scored(cohort, risks, np.zeros(len(X), int), "findings")
+    found = evaluate(scores, outcome="findings", horizons=[], by=["age"], n=5)
+    assert {row["events"]["edema"] for row in found.groups} and len(found.groups) == 2
+    total = sum(row["events"]["edema"] for row in found.groups)
+    assert total == found.events["edema"] and {gap["cause"] for gap in found.gaps} >= set(LABELS)
+    curve = found.curve("calibration", cause="edema")
+    assert set(curve["model"]) == {"gnn"} and curve["share"].is_between(0, 1).all()
+    with pytest.raises(InputError, match="unknown cause 'all labels'"):
+        found.curve("calibration", cause="all labels")
+    with pytest.raises(InputError, match="of several labels there is none; leave out censoring"):
+        evaluate(scores, outcome="findings", horizons=[], censoring="cox")
