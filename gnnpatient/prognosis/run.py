@@ -401,8 +401,8 @@ def scored_landmarks(
         return replace(landmarks, to=landmarks.at + round(to * DAY))
     if truth.has_course:
         return landmarks  # those lost before the horizon inform the censoring weights
-    known = landmarks.outcome(outcome)["label"] >= 0  # of several, a column each
-    return landmarks[known if known.ndim == 1 else known.any(1)]
+    labelled = landmarks.outcome(outcome)["label"] >= 0
+    return landmarks[labelled if labelled.ndim == 1 else labelled.any(1)]  # of several labels any
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:
