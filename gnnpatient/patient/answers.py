@@ -12,6 +12,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
+from gnnpatient.prognosis.conformal import LEVEL
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.recurrent import RecurrentForecast
@@ -45,10 +46,18 @@ class CurveAnswer:
 
     @property
     def title(self) -> str:
-        """What the numbers are; without five members there is no spread beside them."""
+        """What the numbers are; a spread is beside them where a calibrated statement is, too."""
+        return "from this day on" + ("" if self._spread(None, None) is None else " [model spread]")
+
+    @property
+    def statement(self) -> str:
+        """For how long the patient stays event-free, or that nothing was calibrated."""
+        return self.forecast.statement()
+
+    def _spread(self, cause: str | None, horizon: float | None) -> Band:
+        """The model spread, where it does not stand alone."""
         f = self.forecast
-        spread = f.spread(float(f.times[-1]), f.causes[0])
-        return "from this day on" + ("" if spread is None else " [model spread]")
+        return f.spread(horizon, cause or f.causes[0]) if f.is_calibrated else None
 
     @property
     def at_risk(self) -> bool:
@@ -61,7 +70,9 @@ class CurveAnswer:
         Returns
         -------
         dict
-            kind, times (days), event_free, incidence, low and high by cause.
+            kind, times (days), event_free, incidence, low and high (model spread) by cause; calibrated: None,
+            or level, days event-free at least, the cutoff up to which that is bounded, the promise of the
+            method, and the number of patients; and the statement in words.
         """
         f = self.forecast
         bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
@@ -74,6 +85,8 @@ class CurveAnswer:
             "incidence": {cause: f.risks(f.times, cause)[0].tolist() for cause in f.causes},
             "low": low if spread else None,
             "high": high if spread else None,
+            "calibrated": _time_bound(f),
+            "statement": self.statement,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -86,7 +99,7 @@ class CurveAnswer:
         """
         f = self.forecast
         horizons = default_horizons(float(f.times[-1]))
-        rows = [(c, *(percent(f.risk(c, t), f.spread(t, c)) for t in horizons)) for c in f.causes]
+        rows = [(c, *(percent(f.risk(c, t), self._spread(c, t)) for t in horizons)) for c in f.causes]
         free = [1 - sum(float(f.risk(c, t)[0]) for c in f.causes) for t in horizons]
         rows.append(("event-free", *(f"{_percentage(p)} %" for p in free)))
         return ["within", *map(duration, horizons)], rows
@@ -134,7 +147,7 @@ class RecurrentAnswer(CurveAnswer):
 
 def _number(forecast: RecurrentForecast, horizon: float) -> str:
     """The expected number of events of the one landmark, with its model spread."""
-    band = forecast.expected_spread(horizon)
+    band = forecast.expected_spread(horizon) if forecast.is_calibrated else None
     around = f" [{band[0][0]:.2g} to {band[1][0]:.2g}]" if band else ""
     return f"{forecast.expected(horizon)[0]:.2g}{around}"
 
@@ -157,8 +170,17 @@ class ClassAnswer:
 
     @property
     def title(self) -> str:
-        """What the numbers are; without five members there is no spread beside them."""
-        return "" if self.forecast.spread(self.forecast.classes[0]) is None else "[model spread]"
+        """What the numbers are; a spread is beside them where a calibrated statement is, too."""
+        return "" if self._spread(self.forecast.classes[0]) is None else "[model spread]"
+
+    @property
+    def statement(self) -> str:
+        """Among which classes the true one is, or that nothing was calibrated."""
+        return self.forecast.statement()
+
+    def _spread(self, name: str) -> Band:
+        """The model spread, where it does not stand alone."""
+        return self.forecast.spread(name) if self.forecast.is_calibrated else None
 
     @property
     def at_risk(self) -> bool:
@@ -171,7 +193,8 @@ class ClassAnswer:
         Returns
         -------
         dict
-            kind, probability, low and high by class.
+            kind, probability, low and high (model spread) by class; calibrated: None, or level, the set of
+            classes, the promise of the method, and the number of patients; and the statement in words.
         """
         f = self.forecast
         bands = {c: f.spread(c) for c in f.classes}
@@ -181,6 +204,8 @@ class ClassAnswer:
             "probability": {c: float(f.risk(c)[0]) for c in f.classes},
             "low": low or None,
             "high": high or None,
+            "calibrated": _class_set(f),
+            "statement": self.statement,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -192,7 +217,7 @@ class ClassAnswer:
             The names of the columns, and the rows as text.
         """
         f = self.forecast
-        return ["class", "probability"], [(c, percent(f.risk(c), f.spread(c))) for c in f.classes]
+        return ["class", "probability"], [(c, percent(f.risk(c), self._spread(c))) for c in f.classes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +246,11 @@ class ValueAnswer:
         return bool(self.forecast.at_risk[0])
 
     @property
+    def statement(self) -> str:
+        """Whether the interval is calibrated."""
+        return self.forecast.statement()
+
+    @property
     def times(self) -> list[float]:
         """Days after the landmark: the one that was asked for, else a few."""
         f = self.forecast
@@ -232,7 +262,9 @@ class ValueAnswer:
         Returns
         -------
         dict
-            kind, to (days), unit, target, last, quantiles, mean, seen and alive at each time.
+            kind, to (days), unit, target, last, quantiles, mean, seen and alive at each time; calibrated:
+            None, or level, low and high at each time, the promise of the method, and the number of patients;
+            and the statement in words.
         """
         f, times = self.forecast, self.times
         values = [f.quantile(QUANTILES, to)[0] for to in times]
@@ -246,6 +278,8 @@ class ValueAnswer:
             "mean": [float(f.mean(to)[0]) for to in times],
             "seen": [float(f.p_seen(to)[0]) for to in times],
             "alive": [float(f.p_alive(to)[0]) for to in times],
+            "calibrated": _intervals(f, times),
+            "statement": self.statement,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -262,6 +296,40 @@ class ValueAnswer:
             chances = percent(f.p_seen(to)), percent(f.p_alive(to))
             rows.append((duration(to), f"{f.quantile(0.5, to)[0]:.4g}", f"{low:.4g} to {high:.4g}", *chances))
         return ["after", "median", "90 % lie within", "seen then", "alive then"], rows
+
+
+def _known(forecast: Forecast | DiagnosisForecast | ProgressionForecast) -> dict[str, Any]:
+    """What is said of every calibrated answer."""
+    known = forecast.calibration
+    assert known is not None
+    promise = {"level": LEVEL, "promise": known.promise(LEVEL), "method": known.method}
+    return promise | {"patients": known.patients}
+
+
+def _time_bound(forecast: Forecast) -> dict[str, Any] | None:
+    """The calibrated bound of the one landmark."""
+    days = float(forecast.time_bound()[0])
+    if np.isnan(days) or forecast.calibration is None:
+        return None
+    return _known(forecast) | {"event_free_at_least": days, "cutoff": forecast.calibration.cutoff}
+
+
+def _class_set(forecast: DiagnosisForecast) -> dict[str, Any] | None:
+    """The calibrated set of the one landmark."""
+    if not forecast.is_calibrated:
+        return None
+    there = forecast.class_set()[0]
+    return _known(forecast) | {"set": [c for c, one in zip(forecast.classes, there, strict=True) if one]}
+
+
+def _intervals(forecast: ProgressionForecast, times: Sequence[float]) -> dict[str, Any] | None:
+    """The calibrated intervals of the one landmark."""
+    if not forecast.is_calibrated:
+        return None
+    each = [forecast.interval(to=to) for to in times]
+    return _known(forecast) | {
+        name: [float(one[i][0]) for one in each] for i, name in ((0, "low"), (1, "high"))
+    }
 
 
 OutcomeAnswer = CurveAnswer | ClassAnswer | ValueAnswer

@@ -1120,7 +1120,7 @@ def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) ->
     assert diagnosis.horizon is not None
     event, time = diagnosis.course(patient, at)
     code, share = _followed_labels(
-        event, time, _pooled_landmark(landmarks.moments[at_risk]), diagnosis.horizon / DAY
+        event, time, pooled_landmark(landmarks.moments[at_risk]), diagnosis.horizon / DAY
     )
     label[at_risk], weight = code, np.zeros(len(landmarks))
     weight[at_risk] = share
@@ -1150,8 +1150,19 @@ def _followed_labels(
     return label, weight
 
 
-def _pooled_landmark(at: np.ndarray) -> np.ndarray:
-    """A number for each landmark time: (landmark,) int64; times of few landmarks join their neighbours."""
+def pooled_landmark(at: np.ndarray) -> np.ndarray:
+    """Number the landmark times; those of few landmarks join their neighbours.
+
+    Parameters
+    ----------
+    at : ndarray
+        `Landmarks.moments`, (landmark,) int64.
+
+    Returns
+    -------
+    ndarray
+        (landmark,) int64.
+    """
     _, time, count = np.unique(at, return_inverse=True, return_counts=True)
     few = count < MIN_REMAINING
     pooled = np.where(few, count, 0).cumsum() // (2 * MIN_REMAINING)
