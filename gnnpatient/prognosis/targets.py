@@ -1119,7 +1119,7 @@ def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) ->
     diagnosis = cast(Diagnosis, outcome)
     assert diagnosis.horizon is not None
     event, time = diagnosis.course(patient, at)
-    code, share = _followed_labels(
+    code, share = followed_labels(
         event, time, pooled_landmark(landmarks.moments[at_risk]), diagnosis.horizon / DAY
     )
     label[at_risk], weight = code, np.zeros(len(landmarks))
@@ -1127,12 +1127,12 @@ def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) ->
     return LabelTarget(outcome.names, label, weight)
 
 
-def _followed_labels(
+def followed_labels(
     event: np.ndarray, time: np.ndarray, landmark: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label (-1 = lost before the horizon) and weight of each row: `event` 1 is yes, any other end no.
 
-    >>> _followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
+    >>> followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
     (array([ 1,  0, -1,  0]), array([0.75, 0.75, 0.  , 1.5 ]))
     """
     label, weight = np.full(len(event), -1, np.int64), np.zeros(len(event))
