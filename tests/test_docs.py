@@ -42,6 +42,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SLOW = {
     "README.md",
     "docs/how-to/dataframes.md",
+    "docs/how-to/diagnosis.md",
     "docs/how-to/evaluate.md",
     "docs/how-to/hand-on.md",
     "docs/how-to/mimic.md",

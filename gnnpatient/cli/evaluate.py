@@ -29,9 +29,15 @@ if TYPE_CHECKING:
     from gnnpatient.study.evaluate import Evaluation
 
 # that `evaluate` shows of each horizon or class, or of a value
-METRICS = ("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "number_oe", "number_scaled_mse")
-OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps")  # and of each landmark
-COMPARED = ("c", "auc", "scaled_ibs", "scaled_brier", "scaled_mse", "scaled_crps")  # that `compare` shows
+METRICS = (
+    *("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "rps", "qwk"),
+    *("number_oe", "number_scaled_mse"),
+)
+OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps", "scaled_rps")  # and of each landmark
+COMPARED = (  # that `compare` shows
+    *("c", "auc", "qwk"),
+    *("scaled_ibs", "scaled_brier", "scaled_rps", "scaled_mse", "scaled_crps"),
+)
 FAMILIES = ("graph", "linear", "boosted")  # parts of a model, with a table of their own
 Row = Mapping[str, Any]  # a figure: model, landmark, horizon, metric, value, low, high ...
 

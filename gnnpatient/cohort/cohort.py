@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays
+from gnnpatient.cohort.diagnosis import Labels
 from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.cohort.store import patient_columns, stored_fields, write_folder
@@ -1332,6 +1333,8 @@ def join_landmarks(*parts: Landmarks) -> Landmarks:
 
 def _group_sizes(outcome: Outcome) -> list[str]:
     """How many patients have each cause or class, in words."""
+    if isinstance(outcome, Labels):
+        return outcome.sizes
     if not outcome.has_patient_groups:
         return [outcome.kind]
     rest = "censored" if outcome.has_curve else "not looked for"

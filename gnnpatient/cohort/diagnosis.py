@@ -52,7 +52,7 @@ class Diagnosis(Shown):
     array([ True,  True, False])
     """
 
-    kind: ClassVar[Literal["diagnosis"]] = "diagnosis"
+    kind: ClassVar[Literal["diagnosis", "ordered"]] = "diagnosis"
     has_model: ClassVar[Literal[True]] = True
     has_curve: ClassVar[Literal[False]] = False
     has_own_moments: ClassVar[Literal[False]] = False
@@ -217,7 +217,9 @@ class Diagnosis(Shown):
         return required | present(gone=self.gone, stood=self.retracted)
 
     @classmethod
-    def from_columns(cls, spec: DiagnosisSpec, columns: StoredColumns, patients: int) -> Diagnosis | Task:
+    def from_columns(
+        cls, spec: DiagnosisSpec, columns: StoredColumns, patients: int
+    ) -> Diagnosis | Task | Labels:
         """Read what `columns` gave, memory-mapped.
 
         Parameters
@@ -231,19 +233,18 @@ class Diagnosis(Shown):
 
         Returns
         -------
-        Diagnosis or Task
-            A task where the spec names a task file.
+        Diagnosis, Task or Labels
+            A task where the spec names a task file; `Labels` where it names labels.
         """
         if spec.task is not None:
             return Task(columns.read("patient"), columns.read("at"), columns.read("label"), patients)
-        return cls(
-            label=columns.read("label", patients),
-            known=columns.read("known", patients),
-            end=columns.read("end", patients),
-            classes=spec.class_names,
-            gap=seconds(spec.gap),
-            horizon=seconds(spec.horizon) if spec.horizon and spec.node else None,
-            same=spec.when == "same",
+        if spec.labels:
+            return Labels.from_columns(spec, columns, patients)
+        return diagnosis_of(
+            spec,
+            columns.read("label", patients),
+            columns.read("known", patients),
+            columns.read("end", patients),
             gone=columns.read_optional("gone", patients),
             retracted=columns.read_optional("stood"),
         )
@@ -269,6 +270,308 @@ class Diagnosis(Shown):
         steps["not known at entry"] = free.sum()
         names = ("not seen", "ever seen") if self.horizon is not None else self.classes
         return steps | {f"label: {c}": (free & (self.label == k)).sum() for k, c in enumerate(names)}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OrderedDiagnosis(Diagnosis):
+    """A diagnosis whose classes have an order: they rise, as stages or the steps of a scale.
+
+    Attributes are those of `Diagnosis`.
+
+    Attributes
+    ----------
+    kind
+        What this kind of outcome can do, see `gnnpatient.cohort.outcomes`.
+    """
+
+    kind: ClassVar[Literal["ordered"]] = "ordered"
+
+
+def diagnosis_of(
+    spec: DiagnosisSpec,
+    label: np.ndarray,
+    known: np.ndarray,
+    end: np.ndarray,
+    *,
+    gone: np.ndarray | None = None,
+    retracted: np.ndarray | None = None,
+) -> Diagnosis:
+    """Make the diagnosis of a spec, ordered where its classes are.
+
+    Parameters
+    ----------
+    spec : DiagnosisSpec
+        Of one label.
+    label, known, end, gone, retracted : ndarray
+        As in `Diagnosis`.
+
+    Returns
+    -------
+    Diagnosis
+    """
+    kind = OrderedDiagnosis if spec.ordered else Diagnosis
+    horizon = seconds(spec.horizon) if spec.horizon and spec.node else None
+    rest = spec.class_names, seconds(spec.gap), horizon, spec.when == "same", gone, retracted
+    return kind(label, known, end, *rest)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Labels(Shown):
+    """Several labels of a patient, each yes, no or not looked for by itself.
+
+    A landmark is open while one of the labels is. The class attributes are described in
+    `gnnpatient.cohort.outcomes`.
+
+    Attributes
+    ----------
+    parts : tuple of Diagnosis
+        The diagnosis of yes or no of each label.
+    labels : tuple of str
+        Names of the labels.
+    kind, has_model, has_curve, has_own_moments, has_patient_groups, name_noun
+        What this kind of outcome can do.
+
+    Examples
+    --------
+    >>> at = np.zeros(2, np.int64)
+    >>> one, other = (
+    ...     Diagnosis(np.array(x), at + 2 * DAY, at + 9 * DAY, ("no", "yes"), DAY, horizon=None)
+    ...     for x in ([1, 0], [-1, 1])
+    ... )
+    >>> Labels((one, other), ("edema", "effusion")).truth(np.arange(2), at)["label"]
+    array([[ 1, -1],
+           [ 0,  1]], dtype=int16)
+    """
+
+    kind: ClassVar[Literal["labels"]] = "labels"
+    has_model: ClassVar[Literal[True]] = True
+    has_curve: ClassVar[Literal[False]] = False
+    has_own_moments: ClassVar[Literal[False]] = False
+    has_patient_groups: ClassVar[Literal[False]] = False
+    name_noun: ClassVar[tuple[str, str]] = ("label", "labels")
+    parts: tuple[Diagnosis, ...]
+    labels: tuple[str, ...]
+
+    def _summary(self) -> Summary:
+        return Summary(f"Labels of {counted(len(self.parts[0].label), 'patient')}: {listed(self.sizes)}")
+
+    @property
+    def sizes(self) -> list[str]:
+        """How many patients have each label, in words."""
+        return [f"{int((part.label == 1).sum())} {name}" for name, part in self.each.items()]
+
+    @property
+    def each(self) -> dict[str, Diagnosis]:
+        """The diagnosis of each label by its name."""
+        return dict(zip(self.labels, self.parts, strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels."""
+        return self.labels
+
+    @property
+    def horizon(self) -> int | None:
+        """Seconds after a landmark within which the codes must come; None: they belong to the patient."""
+        return self.parts[0].horizon
+
+    @property
+    def has_course(self) -> bool:
+        """Whether patients may be lost before it is known: where there is a horizon."""
+        return self.parts[0].has_course
+
+    @property
+    def same(self) -> bool:
+        """Whether the labels are about what is visible at the landmark."""
+        return self.parts[0].same
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Second before which a patient's landmarks lie, (patient,) int64."""
+        last: np.ndarray = np.max([part.ends for part in self.parts], axis=0)
+        return last
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What a split spreads evenly: the rarest label that a patient has, (patient,) int64."""
+        return rarest(np.stack([part.label for part in self.parts], 1))
+
+    def opened(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Whether a forecast of each label makes sense, see `Diagnosis.open`.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark, label) bool.
+        """
+        return np.stack([part.open(patient, at) for part in self.parts], 1)
+
+    def open(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Whether a forecast of any label makes sense.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
+        return np.any([part.open(patient, at) for part in self.parts], axis=0)
+
+    def at_risk(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Whether any label of each landmark can be scored.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
+        return np.any([part.at_risk(patient, at) for part in self.parts], axis=0)
+
+    def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
+        """Give what was observed after each landmark.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+        to : ndarray, optional
+            Not used; other kinds of outcome need it.
+
+        Returns
+        -------
+        ndarray
+            Structured, (landmark,): label (label,) 1 = yes, 0 = no, -1 = not looked for, not observed long
+            enough, or known already; time (label,) days until it is known, nan = never.
+        """
+        size = (len(self.parts),)
+        out = np.empty(len(at), dtype=[("label", np.int16, size), ("time", np.float64, size)])
+        for k, part in enumerate(self.parts):
+            truth = part.truth(patient, at)
+            out["label"][:, k] = np.where(part.at_risk(patient, at), truth["label"], -1)
+            out["time"][:, k] = truth["time"]
+        return out
+
+    def course(self, patient: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the course of each label up to the horizon, see `Diagnosis.course`.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        event : ndarray
+            (landmark, label) int64.
+        time : ndarray
+            (landmark, label) float64.
+        """
+        event, time = zip(*(part.course(patient, at) for part in self.parts), strict=True)
+        return np.stack(event, 1), np.stack(time, 1)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Give every array by the name of its file.
+
+        Returns
+        -------
+        dict
+            Name -> array: those of each part, with its number before them.
+        """
+        parts = enumerate(self.parts)
+        return {f"{k}.{name}": array for k, part in parts for name, array in part.columns().items()}
+
+    @classmethod
+    def from_columns(cls, spec: DiagnosisSpec, columns: StoredColumns, patients: int) -> Labels:
+        """Read what `columns` gave, memory-mapped.
+
+        Parameters
+        ----------
+        spec : DiagnosisSpec
+            The outcome in the spec of the cohort.
+        columns : StoredColumns
+            The arrays of the outcome.
+        patients : int
+            Number of patients of the cohort.
+
+        Returns
+        -------
+        Labels
+        """
+        parts = [
+            diagnosis_of(
+                one,
+                columns.read(f"{k}.label", patients),
+                columns.read(f"{k}.known", patients),
+                columns.read(f"{k}.end", patients),
+                gone=columns.read_optional(f"{k}.gone", patients),
+                retracted=columns.read_optional(f"{k}.stood"),
+            )
+            for k, one in enumerate(spec.each_label.values())
+        ]
+        return cls(tuple(parts), tuple(spec.labels))
+
+    def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
+        """Count the patients that are left at each step of eligibility.
+
+        Parameters
+        ----------
+        at_entry : ndarray
+            Second of each patient's entry, (patient,) int64.
+        enters : ndarray
+            Whether each patient enters, (patient,) bool.
+
+        Returns
+        -------
+        dict
+            Step -> number.
+        """
+        label, ends = (np.stack([getattr(p, of) for p in self.parts], 1) for of in ("label", "ends"))
+        labelled = (label >= 0) & enters[:, None]
+        free = labelled & (at_entry[:, None] < ends)
+        steps: dict[str, Any] = {"looked for": labelled.any(1).sum(), "not known at entry": free.any(1).sum()}
+        for k, name in enumerate(self.labels):
+            steps[f"label: {name}"] = (free[:, k] & (label[:, k] == 1)).sum()
+        return steps
+
+
+def rarest(label: np.ndarray) -> np.ndarray:
+    """The rarest of the labels of each row, as splits spread it.
+
+    Parameters
+    ----------
+    label : ndarray
+        (row, label) int, 1 = yes.
+
+    Returns
+    -------
+    ndarray
+        (row,) int64: 1 + its position among the labels by number, the commonest first; 0 = no label.
+
+    Examples
+    --------
+    >>> rarest(np.array([[1, 0], [1, 1], [0, -1]]))
+    array([1, 2, 0])
+    """
+    yes = label == 1
+    order = np.argsort(-yes.sum(0), kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(1, 1 + len(order))
+    found: np.ndarray = (yes * place).max(1, initial=0)
+    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -3,7 +3,8 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "recurrent", "diagnosis" (also of a task), "progression" or "worsening"
+`kind`                 "survival", "recurrent", "diagnosis" (also of a task), "ordered", "labels",
+                       "progression" or "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.arrays import StoredArrays, StoredColumns
-from gnnpatient.cohort.diagnosis import Diagnosis, Task
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.recurrent import Recurrent
@@ -38,6 +39,7 @@ from gnnpatient.spec.patterns import fitting
 
 __all__ = [
     "Diagnosis",
+    "Labels",
     "Outcome",
     "Progression",
     "Recurrent",
@@ -51,7 +53,7 @@ __all__ = [
     "stored_labels",
 ]
 
-Outcome = Survival | Recurrent | Diagnosis | Task | Progression | Worsening
+Outcome = Survival | Recurrent | Diagnosis | Task | Labels | Progression | Worsening
 
 
 def _survival(spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels
 from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.ingest.labels_diagnosis import DIAGNOSIS
@@ -121,19 +121,33 @@ def _not_at_risk_while_amended(record: FollowUp, labels: Mapping[str, Outcome]) 
     out = dict(labels)
     for name, label in labels.items():
         spec = record.source.spec.outcomes[name]
-        retracted = [
-            _amended_spells(record.rows[kind], record.rows[kind].fitting(patterns))
-            for kind, patterns in label_reader(spec).codes(spec)
-        ]
-        if (spells := np.concatenate([np.zeros((0, 3), np.int64), *retracted])).size:
-            timed = cast(Survival | Diagnosis, label)
-            more = [spells] if timed.retracted is None else [timed.retracted, spells]
-            out[name] = replace(timed, retracted=_merged(np.concatenate(more)))
-            record.source.flag(
-                f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
-                "amended or taken back later; not at risk while it was valid"
-            )
+        if isinstance(label, Labels):
+            specs = cast(DiagnosisSpec, spec).each_label
+            parts = [
+                _retracted(record, f"{name}: {one}", specs[one], part) for one, part in label.each.items()
+            ]
+            out[name] = replace(label, parts=tuple(cast(Diagnosis, part) for part in parts))
+        else:
+            out[name] = _retracted(record, name, spec, label)
     return out
+
+
+def _retracted(record: FollowUp, name: str, spec: OutcomeSpec, label: Outcome) -> Outcome:
+    """One label with its spells, see `_not_at_risk_while_amended`."""
+    retracted = [
+        _amended_spells(record.rows[kind], record.rows[kind].fitting(patterns))
+        for kind, patterns in label_reader(spec).codes(spec)
+    ]
+    spells = np.concatenate([np.zeros((0, 3), np.int64), *retracted])
+    if not spells.size:
+        return label
+    timed = cast(Survival | Diagnosis, label)
+    more = [spells] if timed.retracted is None else [timed.retracted, spells]
+    record.source.flag(
+        f"outcome {name!r}: {len(np.unique(spells[:, 0]))} patient(s) have a row of it that was "
+        "amended or taken back later; not at risk while it was valid"
+    )
+    return replace(timed, retracted=_merged(np.concatenate(more)))
 
 
 def _amended_spells(rows: Rows, these: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels, diagnosis_of
 from gnnpatient.cohort.outcomes import Task
 from gnnpatient.errors import InputError
 from gnnpatient.ingest.labels_survival import event_in_any_spell
@@ -22,7 +22,9 @@ from gnnpatient.times import DAY, FOREVER, NEVER, seconds
 _MAX_SHARE_GOING_ON = 0.05  # of those with an event may have rows after it, of an event that ends all
 
 
-def read_diagnosis(record: FollowUp, name: str, outcome: DiagnosisSpec, draft: None) -> Diagnosis | Task:
+def read_diagnosis(
+    record: FollowUp, name: str, outcome: DiagnosisSpec, draft: None
+) -> Diagnosis | Task | Labels:
     """The label of each patient, and when it became known.
 
     Parameters
@@ -32,13 +34,13 @@ def read_diagnosis(record: FollowUp, name: str, outcome: DiagnosisSpec, draft: N
     name : str
         The outcome.
     outcome : DiagnosisSpec
-        Its spec: codes, a column of classes, or an ACES task.
+        Its spec: codes, a column of classes, several labels, or an ACES task.
     draft : None
         A diagnosis has none.
 
     Returns
     -------
-    Diagnosis or Task
+    Diagnosis, Task or Labels
 
     Raises
     ------
@@ -47,6 +49,14 @@ def read_diagnosis(record: FollowUp, name: str, outcome: DiagnosisSpec, draft: N
     """
     if outcome.task is not None:
         return read_task_labels(record, outcome)
+    if each := outcome.each_label:
+        parts = [_read_one(record, f"{name}: {label}", one) for label, one in each.items()]
+        return Labels(tuple(parts), tuple(each))
+    return _read_one(record, name, outcome)
+
+
+def _read_one(record: FollowUp, name: str, outcome: DiagnosisSpec) -> Diagnosis:
+    """The diagnosis of one label."""
     end = record.observed_until  # before the first gap; in a later period nobody is at risk
     end = np.full(len(record.patients), FOREVER) if end is None else end
     if outcome.node is not None:
@@ -80,16 +90,7 @@ def _from_codes(
         doubtful = np.flatnonzero(until < known)  # of that day, on which it can have been known already
         if len(doubtful):
             retracted = np.stack([doubtful, until[doubtful], known[doubtful]], 1)
-    return Diagnosis(
-        label,
-        known,
-        end,
-        outcome.class_names,
-        seconds(outcome.gap),
-        seconds(outcome.horizon) if outcome.horizon else None,
-        outcome.when == "same",
-        retracted=retracted,
-    )
+    return diagnosis_of(outcome, label, known, end, retracted=retracted)
 
 
 def _from_column(record: FollowUp, name: str, outcome: DiagnosisSpec, end: np.ndarray) -> Diagnosis:
@@ -112,10 +113,7 @@ def _from_column(record: FollowUp, name: str, outcome: DiagnosisSpec, end: np.nd
             begun = np.where(known == FOREVER, FOREVER, begun)
             until = record.at_risk_until((label >= 0).astype(np.int8), known, begun)
             end = np.where(until < known, np.minimum(end, until), end)
-    gap = seconds(outcome.gap)
-    return Diagnosis(
-        label, known, end, outcome.class_names, gap, None, outcome.when == "same", retracted=None
-    )
+    return diagnosis_of(outcome, label, known, end)
 
 
 def _without_filler(
@@ -163,10 +161,10 @@ def end_diagnosis(
     record: FollowUp,
     name: str,
     spec: DiagnosisSpec,
-    label: Diagnosis | Task,
+    label: Diagnosis | Task | Labels,
     survival: EndedBy,
     lost: np.ndarray,
-) -> Diagnosis | Task:
+) -> Diagnosis | Task | Labels:
     """A diagnosis that may still come, with who died or went for good, and who was lost.
 
     Who died without the diagnosis was followed to the end, which is no censoring. Where the
@@ -181,7 +179,7 @@ def end_diagnosis(
         The outcome.
     spec : DiagnosisSpec
         Its spec.
-    label : Diagnosis or Task
+    label : Diagnosis, Task or Labels
         Its labels; those without a horizon stay as they are.
     survival : mapping of str to (SurvivalSpec, Survival)
         The survival outcomes.
@@ -190,10 +188,29 @@ def end_diagnosis(
 
     Returns
     -------
-    Diagnosis or Task
+    Diagnosis, Task or Labels
     """
-    if label.horizon is None:
+    if isinstance(label, Task) or label.horizon is None:
         return label
+    if isinstance(label, Labels):
+        specs = spec.each_label
+        ended = [
+            _end_one(record, f"{name}: {one}", specs[one], part, survival, lost)
+            for one, part in label.each.items()
+        ]
+        return replace(label, parts=tuple(ended))
+    return _end_one(record, name, spec, label, survival, lost)
+
+
+def _end_one(
+    record: FollowUp,
+    name: str,
+    spec: DiagnosisSpec,
+    label: Diagnosis,
+    survival: EndedBy,
+    lost: np.ndarray,
+) -> Diagnosis:
+    """The diagnosis of one label, see `end_diagnosis`."""
     source, chosen = record.source, spec.gone in survival
     if chosen or spec.gone == NOBODY:
         survival = {other: pair for other, pair in survival.items() if other == spec.gone}
@@ -238,15 +255,15 @@ def _is_itself(record: FollowUp, spec: DiagnosisSpec, other: SurvivalSpec, cause
 
 
 def _codes(spec: DiagnosisSpec) -> Codes:
-    return [] if spec.node is None else [(spec.node, spec.codes)]
+    return [] if spec.node is None else [(spec.node, spec.label_codes)]
 
 
 def _revealing(spec: DiagnosisSpec, kind: str) -> tuple[str, ...]:
-    return (*spec.hide, *(spec.codes if spec.node == kind else ()))
+    return (*spec.hide, *(spec.label_codes if spec.node == kind else ()))
 
 
 def _deaths(name: str, spec: DiagnosisSpec, label: Diagnosis) -> tuple[np.ndarray, np.ndarray] | None:
-    if spec.task is not None or not DEATH.search(name) or "yes" not in label.classes:
+    if spec.task is not None or spec.labels or not DEATH.search(name) or "yes" not in label.classes:
         return None
     return label.label == label.classes.index("yes"), label.known
 

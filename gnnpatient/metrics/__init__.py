@@ -27,6 +27,7 @@ from gnnpatient.metrics.incidence import (
     cox_censoring,
     cumulative_incidence,
 )
+from gnnpatient.metrics.ordered import ranked_probability, weighted_kappa
 from gnnpatient.metrics.recurrent import SeenNumber, mean_number, seen_number
 from gnnpatient.metrics.resampling import bootstrap, interval
 from gnnpatient.metrics.scores import (
@@ -85,7 +86,9 @@ __all__ = [
     "not_estimable",
     "observed_expected",
     "pinball",
+    "ranked_probability",
     "rmse",
     "seen_number",
+    "weighted_kappa",
     "width",
 ]

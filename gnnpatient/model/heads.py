@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from gnnpatient.model.paths import PathConfig, PathHead, RecurrentConfig
 from gnnpatient.model.scores import Scores, courses, hold
 from gnnpatient.model.values import ProgressionConfig, ProgressionHead
 
+BEND_WEIGHT = 0.3  # of what moves ordered classes other than up or down together
 MOMENT = 1e-9  # days: what happens at the landmark itself is in the first interval
 
 
@@ -165,14 +166,15 @@ class SurvivalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisConfig:
-    """What a diagnosis head predicts: one of some classes.
+    """What a diagnosis head predicts: one of some classes, or each of some labels.
 
     Attributes
     ----------
     kind : str
-        Always ``"diagnosis"``.
+        ``"diagnosis"``; ``"ordered"`` where the classes rise in the order of their names; ``"labels"`` where
+        they are labels, each of which applies or not by itself.
     classes : tuple of str
-        Names of the classes, at least two and all different.
+        Names of the classes or labels, at least two and all different.
     times : tuple of float
         Always empty: a class is predicted at the landmark itself.
 
@@ -182,7 +184,7 @@ class DiagnosisConfig:
         When there are fewer than two different names, or a name appears twice.
     """
 
-    kind: Literal["diagnosis"] = "diagnosis"
+    kind: Literal["diagnosis", "ordered", "labels"] = "diagnosis"
     classes: tuple[str, ...]
     times: ClassVar[tuple[float, ...]] = ()
 
@@ -206,14 +208,14 @@ class DiagnosisConfig:
         Parameters
         ----------
         answer : Float[Tensor, "landmark class"]
-            Log probabilities.
+            Log probabilities; of labels log odds.
 
         Returns
         -------
         Float[Tensor, "landmark class"]
-            The probability of each class; they sum to one to the precision of `answer`.
+            The probability of each class; they sum to one to the precision of `answer`, but for labels.
         """
-        return answer.log_softmax(1).exp()
+        return answer.sigmoid() if self.kind == "labels" else answer.log_softmax(1).exp()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as lists, strings and numbers.
@@ -244,7 +246,7 @@ def head_config(data: Mapping[str, Any]) -> HeadConfig:
 
 
 def num_logits(head: HeadConfig) -> int:
-    """How many scores of a landmark a linear or boosted model needs: one a cause, a class or a transition.
+    """How many scores of a landmark a linear or boosted model needs: one a cause, class, label or transition.
 
     Parameters
     ----------
@@ -262,7 +264,7 @@ def num_logits(head: HeadConfig) -> int:
     """
     if isinstance(head, PathConfig):
         return len(head.transitions)
-    return head.shape[0] - (head.kind != "diagnosis")
+    return head.shape[0] - (not isinstance(head, DiagnosisConfig))
 
 
 @runtime_checkable
@@ -283,7 +285,7 @@ class Head(Protocol):
         Parameters
         ----------
         prior : Tensor
-            From `Problem.start`: hazards (cause, time), or shares (class,).
+            From `Problem.start`: hazards (cause, time), or shares (class,), of labels of each by itself.
         """
 
     def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark _ ..."]:
@@ -607,6 +609,197 @@ class DiagnosisHead(nn.Module):
         return log_probability.exp()
 
 
+def contrasts(classes: int) -> Float[Tensor, "contrast class"]:
+    """By what scores of ordered classes are multiplied: a rise from the lowest to the highest, then bends.
+
+    A score on the rise moves the log odds of neighbours, nearly the same for all of them (the
+    adjacent-category model [1]_); the others are quieter, so that a penalty leaves them out unless they are
+    needed. All together they are every way in which the classes may differ.
+
+    Parameters
+    ----------
+    classes : int
+        Number of classes.
+
+    Returns
+    -------
+    Float[Tensor, "contrast class"]
+        Of mean zero: half waves of a cosine, of standard deviation one, after the first of `BEND_WEIGHT`.
+
+    References
+    ----------
+    .. [1] Agresti A. Analysis of Ordinal Categorical Data. 2nd ed. Wiley, 2010, ch. 4.
+
+    Examples
+    --------
+    >>> contrasts(3)
+    tensor([[-1.2247,  0.0000,  1.2247],
+            [-0.2121,  0.4243, -0.2121]])
+    """
+    place = (torch.arange(classes, dtype=torch.float64) + 0.5) / classes
+    turns = torch.arange(1, classes, dtype=torch.float64)[:, None]
+    waves = -(turns * torch.pi * place).cos()
+    waves = waves / waves.square().mean(1, keepdim=True).sqrt()
+    found = (waves * torch.where(turns > 1, BEND_WEIGHT, 1.0)).float()
+    return found.where(found.abs() > 1e-6, 0.0)
+
+
+class OrderedHead(DiagnosisHead):
+    """Which of some ordered classes: scores that move them up or down together, and quieter ones that bend.
+
+    After `start`, and before any training, every landmark gets the given shares.
+
+    Parameters
+    ----------
+    config : DiagnosisConfig
+        The classes, rising.
+    channels : int
+        Channels of the pools.
+    dropout : float
+        Share that is dropped in training, default 0.
+
+    Attributes
+    ----------
+    contrasts : Float[Tensor, "contrast class"]
+        From `contrasts`.
+    learned : Bool[Tensor, " class"]
+        Landmarks of the other classes teach nothing.
+    """
+
+    contrasts: Tensor
+    learned: Tensor
+
+    def __init__(self, config: DiagnosisConfig, channels: int, dropout: float = 0.0):
+        super().__init__(config, channels, dropout)
+        classes = len(config.classes)
+        self.scores = Scores(channels, classes - 1, dropout)
+        self.register_buffer("contrasts", contrasts(classes), persistent=False)
+        self.register_buffer("learned", torch.ones(classes, dtype=torch.bool), persistent=False)
+
+    def hold(self, learned: Bool[Tensor, " class"]) -> None:
+        """Learn nothing of some classes but where they lie among the others.
+
+        Parameters
+        ----------
+        learned : Bool[Tensor, " class"]
+            False: too few had it.
+        """
+        hold(self.bias, learned)
+        self.learned = learned
+
+    def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark class"]:
+        """The log probability of each class.
+
+        Parameters
+        ----------
+        z : Float[Tensor, "landmark channel"]
+            What the pools say of each landmark.
+
+        Returns
+        -------
+        Float[Tensor, "landmark class"]
+        """
+        return (self.scores(z) @ self.contrasts + self.bias).log_softmax(dim=1)
+
+    def loss(
+        self, log_probability: Float[Tensor, "landmark class"], label: Int[Tensor, " landmark"]
+    ) -> Float[Tensor, " landmark"]:
+        """Cross-entropy of each landmark; 0 where it is of a class that is not learned.
+
+        Parameters
+        ----------
+        log_probability : Float[Tensor, "landmark class"]
+            From `forward`.
+        label : Int[Tensor, " landmark"]
+            Position in `config.classes`.
+
+        Returns
+        -------
+        Float[Tensor, " landmark"]
+        """
+        return super().loss(log_probability, label) * self.learned.to(log_probability)[label.long()]
+
+
+class LabelsHead(DiagnosisHead):
+    """Which labels: a score for each, of yes or no by itself.
+
+    After `start`, and before any training, every landmark gets the given shares.
+
+    Parameters
+    ----------
+    config : DiagnosisConfig
+        The labels.
+    channels : int
+        Channels of the pools.
+    dropout : float
+        Share that is dropped in training, default 0.
+    """
+
+    @torch.no_grad()
+    def start(self, prior: Float[Tensor, " class"]) -> None:
+        """Begin with these shares, such as those of the training landmarks.
+
+        Parameters
+        ----------
+        prior : Float[Tensor, " class"]
+            Share of each label; held at least 1e-5 from 0 and 1.
+        """
+        self.bias.copy_(prior.logit(1e-5))
+
+    def forward(self, z: Float[Tensor, "landmark channel"]) -> Float[Tensor, "landmark class"]:
+        """The log odds of each label.
+
+        Parameters
+        ----------
+        z : Float[Tensor, "landmark channel"]
+            What the pools say of each landmark.
+
+        Returns
+        -------
+        Float[Tensor, "landmark class"]
+        """
+        return cast(Tensor, self.scores(z) + self.bias)
+
+    def loss(  # type: ignore[override]
+        self,
+        log_odds: Float[Tensor, "landmark class"],
+        label: Int[Tensor, "landmark class"],
+        share: Float[Tensor, "landmark class"],
+    ) -> Float[Tensor, " landmark"]:
+        """Cross-entropy of each landmark, summed over its labels that are known.
+
+        Parameters
+        ----------
+        log_odds : Float[Tensor, "landmark class"]
+            From `forward`.
+        label : Int[Tensor, "landmark class"]
+            1 = yes, 0 = no, -1 = not known.
+        share : Float[Tensor, "landmark class"]
+            For how many each label stands; 0 where it is not known.
+
+        Returns
+        -------
+        Float[Tensor, " landmark"]
+        """
+        yes = (label == 1).to(log_odds)
+        each = nn.functional.binary_cross_entropy_with_logits(log_odds, yes, reduction="none")
+        return (each * share.to(log_odds)).sum(1)
+
+    def predict(self, log_odds: Float[Tensor, "landmark class"]) -> Float[Tensor, "landmark class"]:
+        """The probability of each label.
+
+        Parameters
+        ----------
+        log_odds : Float[Tensor, "landmark class"]
+            From `forward`.
+
+        Returns
+        -------
+        Float[Tensor, "landmark class"]
+        """
+        return log_odds.sigmoid()
+
+
 def make_head(config: HeadConfig, channels: int, dropout: float) -> nn.Module:
     """Make the head of a configuration.
 
@@ -634,5 +827,7 @@ HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "worsening": (SurvivalConfig, WorseningHead),
     "recurrent": (RecurrentConfig, PathHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
+    "ordered": (DiagnosisConfig, OrderedHead),
+    "labels": (DiagnosisConfig, LabelsHead),
     "progression": (ProgressionConfig, ProgressionHead),
 }

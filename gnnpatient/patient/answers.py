@@ -154,7 +154,7 @@ def _number(forecast: RecurrentForecast, horizon: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ClassAnswer:
-    """What is expected of a diagnosis: the probability of each class.
+    """What is expected of a diagnosis: the probability of each class or label.
 
     Attributes
     ----------
@@ -193,15 +193,19 @@ class ClassAnswer:
         Returns
         -------
         dict
-            kind, probability, low and high (model spread) by class; calibrated: None, or level, the set of
-            classes, the promise of the method, and the number of patients; and the statement in words.
+            kind, probability, low and high (model spread) by class; of ordered classes and of labels also
+            form, "ordered" or "labels": labels do not sum to one, and one that is known already is left out;
+            calibrated: None, or level, the set of classes, the promise of the method, and the number of
+            patients; and the statement in words.
         """
         f = self.forecast
-        bands = {c: f.spread(c) for c in f.classes}
+        open_ = [c for c in f.classes if np.isfinite(f.risk(c)[0])]
+        bands = {c: f.spread(c) for c in open_}
         low, high = ({c: float(band[i][0]) for c, band in bands.items() if band} for i in (0, 1))
         return {
             "kind": "diagnosis",
-            "probability": {c: float(f.risk(c)[0]) for c in f.classes},
+            **({} if f.kind == "diagnosis" else {"form": f.kind}),
+            "probability": {c: float(f.risk(c)[0]) for c in open_},
             "low": low or None,
             "high": high or None,
             "calibrated": _class_set(f),
@@ -209,7 +213,7 @@ class ClassAnswer:
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
-        """For people: a head and rows, the probability of each class.
+        """For people: a head and rows, the probability of each class, labels with the likeliest first.
 
         Returns
         -------
@@ -217,7 +221,12 @@ class ClassAnswer:
             The names of the columns, and the rows as text.
         """
         f = self.forecast
-        return ["class", "probability"], [(c, percent(f.risk(c), self._spread(c))) for c in f.classes]
+        names = list(f.classes)
+        if f.kind == "labels":
+            names = f.ranked()["label"].to_list()
+        rows: list[tuple[str, ...]] = [(c, percent(f.risk(c), self._spread(c))) for c in names]
+        rows += [(c, "known already") for c in f.classes if c not in names]
+        return [f.noun, "probability"], rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,15 +38,18 @@ _CURVES = _Kind(
     left_out="the patient is not at risk of {!r} then",
     needs="horizons",
 )
+_CLASSES = _Kind(
+    table=lambda f, _: f.table(),
+    left_out="the label of {!r} is known by then, or the patient is no longer observed",
+    needs=None,
+)
 KINDS: Mapping[str, _Kind] = {
     "survival": _CURVES,
     "worsening": _CURVES,
     "recurrent": _CURVES,
-    "diagnosis": _Kind(
-        table=lambda f, _: f.table(),
-        left_out="the label of {!r} is known by then, or the patient is no longer observed",
-        needs=None,
-    ),
+    "diagnosis": _CLASSES,
+    "ordered": _CLASSES,
+    "labels": _CLASSES,
     "progression": _Kind(
         table=lambda f, times: _values(f, times),
         left_out="the patient is no longer followed for {!r} then, or has no value to start from",

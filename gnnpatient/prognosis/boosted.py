@@ -27,7 +27,7 @@ from gnnpatient.prognosis.inputs import last_landmarks
 from gnnpatient.prognosis.problem import Problem, draw_landmarks
 from gnnpatient.prognosis.recurrent import RecurrentTarget
 from gnnpatient.prognosis.states import from_states
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget
+from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, SurvivalTarget
 from gnnpatient.prognosis.trees import MAX_LEAVES, Trees
 from gnnpatient.prognosis.value_boosted import ValueTrees, grow_values
 from gnnpatient.prognosis.value_target import ProgressionTarget
@@ -141,6 +141,9 @@ class BoostedHazard:
                     grow = partial(_grow_values, least=least, seed=seed)
                     values[name].append(grow_values(target, head, line, learn, stop, grow, least))
                     continue
+                elif isinstance(target, LabelsTarget):
+                    share = problem.start(name, problem.train(member))
+                    grown = _grow_labels(target, learn, stop, share, least, seed)
                 else:
                     assert isinstance(target, LabelTarget)
                     share = problem.start(name, problem.train(member))
@@ -165,15 +168,17 @@ class BoostedHazard:
         Returns
         -------
         dict of str to Tensor
-            (member, landmark, 1 + cause, time) log hazards or (member, landmark, class) log probabilities.
+            (member, landmark, 1 + cause, time) log hazards, (member, landmark, class) log probabilities, or
+            (member, landmark, label) log odds.
         """
         bins, found = self.aggregates.bins(graphs), {}
         for name, trees in self.trees.items():
             chosen = list(range(len(trees)) if members is None else members)
             sums = Trees.cat([trees[member] for member in chosen])
             if name not in self.hazards:
-                logits = torch.from_numpy(sums(bins)).unflatten(1, (len(chosen), -1))
-                found[name] = logits.log_softmax(2).transpose(0, 1).float()
+                logits = torch.from_numpy(sums(bins)).unflatten(1, (len(chosen), -1)).transpose(0, 1)
+                labels = self.heads[name].kind == "labels"
+                found[name] = (logits if labels else logits.log_softmax(2)).float()
                 continue
             bands = self.bands[name]
             scores = [sums(_with_band(bins, np.full(len(bins), band))) for band in range(bands.max() + 1)]
@@ -482,6 +487,24 @@ def _grow_classes(
     rest = share.clip(min=MIN_HAZARD) / share[classes].sum() * np.exp(level[classes]).sum()
     level = np.where(several, level, np.log(rest))
     return replace(trees, output=shown[trees.output], start=level)
+
+
+def _grow_labels(
+    target: LabelsTarget,
+    learn: _Sample,
+    stop: _Sample,
+    share: Float[ndarray, " label"],
+    least: int,
+    seed: int,
+) -> Trees:
+    """Trees of the log odds of each label, by the landmarks of which it is known."""
+    found = []
+    for k, one in enumerate(target.by_label):
+        known, held = (part.take(part.rows, one.known) for part in (learn, stop))
+        trees = _grow_classes(one, known, held, np.array([1 - share[k], share[k]]), least, seed + k)
+        # of two classes the second alone has trees
+        found.append(replace(trees, output=np.zeros_like(trees.output), start=np.diff(trees.start)))
+    return Trees.cat(found)
 
 
 def _patients(patient: Int[ndarray, " row"], some: Bool[ndarray, " row"]) -> int:

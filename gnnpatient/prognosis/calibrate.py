@@ -11,7 +11,7 @@ from gnnpatient.metrics import censoring
 from gnnpatient.model.values import hats
 from gnnpatient.prognosis.conformal import Calibration
 from gnnpatient.prognosis.problem import Problem
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, pooled_landmark
+from gnnpatient.prognosis.targets import LabelTarget, OrderedTarget, SurvivalTarget, pooled_landmark
 from gnnpatient.prognosis.value_target import ProgressionTarget
 
 MIN_FOLLOWED = 0.2  # share that must not be censored by the last time that is bounded
@@ -56,7 +56,7 @@ def calibration_rows(problem: Problem, name: str, asked: np.ndarray) -> Calibrat
         None of a kind of outcome that is not calibrated.
     """
     target = problem.targets[name]
-    if type(target) not in (SurvivalTarget, LabelTarget, ProgressionTarget):
+    if type(target) not in (SurvivalTarget, LabelTarget, OrderedTarget, ProgressionTarget):
         return CalibrationRows(NO_ROWS, NO_ROWS, np.zeros(0))
     drawn = landmark_weights(problem.landmarks.moments) * target.known
     if isinstance(target, SurvivalTarget):

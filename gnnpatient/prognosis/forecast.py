@@ -19,6 +19,7 @@ from gnnpatient.prognosis.rows import (
     MIN_MEMBERS,
     ROUNDING,
     answerable,
+    answerable_labels,
     check_rows,
     check_sums,
     kept,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_SHOWN_CAUSES = 6  # in a line of a repr
+AT_LEAST = "at least "  # before the name of an ordered class: it, or a higher one
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -677,17 +679,17 @@ class Forecast(Shown):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DiagnosisForecast(Shown):
-    """The probability of each class at each landmark; classes sum to one.
+    """The probability of each class at each landmark; classes sum to one, labels do not.
 
     A landmark at which the label was known already, or the patient was no longer observed, has none: nan. One
-    whose label was never looked for has a forecast all the same.
+    whose label was never looked for has a forecast all the same. Of several labels each is nan by itself.
 
     Attributes
     ----------
     outcome : str
         Name of the outcome.
     classes : tuple of str
-        Names of the classes.
+        Names of the classes or labels.
     probability : ndarray
         Probability of each class.
     ids : ndarray
@@ -698,6 +700,9 @@ class DiagnosisForecast(Shown):
         Whether there is a forecast.
     members : ndarray or None
         The probabilities by each network; None where there is one only.
+    kind : str
+        ``"diagnosis"``, ``"ordered"`` where the classes rise, or ``"labels"`` where they are labels, see
+        `DiagnosisConfig`.
     calibration : Calibration or None
         How surprising what came was to members that had not seen the patient; None where nothing is
         calibrated.
@@ -710,6 +715,7 @@ class DiagnosisForecast(Shown):
     at: np.ndarray  # (landmark,) float64
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, class)
+    kind: str = "diagnosis"
     calibration: Calibration | None = None
 
     @classmethod
@@ -735,8 +741,11 @@ class DiagnosisForecast(Shown):
         -------
         DiagnosisForecast
         """
+        config = cast(DiagnosisConfig, head)
+        if config.kind == "labels":
+            members = np.where(answerable_labels(landmarks, outcome, len(config.classes)), members, np.nan)
         rows = landmarks.ids, landmarks.days, at_risk, members if len(members) > 1 else None
-        return cls(outcome, cast(DiagnosisConfig, head).classes, members.mean(0), *rows)
+        return cls(outcome, config.classes, members.mean(0), *rows, kind=config.kind)
 
     @classmethod
     def from_array(
@@ -754,7 +763,7 @@ class DiagnosisForecast(Shown):
             (landmark, class), or (landmark,) of the last of two classes. Landmarks whose label is known
             already are not read, and nan in the forecast.
         classes : sequence of str
-            Names of all classes of the outcome, in the order of the columns.
+            Names of all classes or labels of the outcome, in the order of the columns.
         landmarks : Landmarks
             Whom the rows are of.
         outcome : str, optional
@@ -769,24 +778,29 @@ class DiagnosisForecast(Shown):
         ------
         InputError
             When a length does not fit, a class or outcome is unknown, or the numbers of a row are no
-            probabilities that sum to one. Rounding of 1e-5 is accepted and removed.
+            probabilities, or do not sum to one, but for labels. Rounding of 1e-5 is accepted and removed.
         """
         names = tuple(classes)
         outcome = _outcome_of(landmarks, outcome, names, curves=False)
-        known = landmarks.cohort.outcomes[outcome].names
+        known, kind = landmarks.cohort.outcomes[outcome].names, landmarks.cohort.outcomes[outcome].kind
         p = numbers(probability, "probability")
-        p = np.stack([1 - p, p], 1) if p.ndim == 1 and len(names) == 2 else p
+        p = np.stack([1 - p, p], 1) if p.ndim == 1 and len(names) == 2 and kind != "labels" else p
         shape = len(landmarks), len(names)
         if p.shape != shape:
             raise InputError(f"probability has shape {p.shape}; must be {shape}, landmarks and classes")
         at_risk = answerable(landmarks, outcome)
-        rows = np.flatnonzero(at_risk)
-        check_rows(p[rows], "probability", rows)
-        check_sums(p[rows].sum(1, keepdims=True), "all classes", rows, least=1.0)
-        p = p[:, [names.index(name) for name in known]].clip(0, 1)
-        p = p / p.sum(1, keepdims=True).clip(0.5)  # rows that are not read may be anything
+        rows, p = np.flatnonzero(at_risk), p[:, [names.index(name) for name in known]]
+        if kind == "labels":
+            opened = answerable_labels(landmarks, outcome, len(known))
+            check_rows(np.where(opened, p, 0.0)[rows], "probability", rows)
+            p = np.where(opened, p.clip(0, 1), np.nan)
+        else:
+            check_rows(p[rows], "probability", rows)
+            check_sums(p[rows].sum(1, keepdims=True), "all classes", rows, least=1.0)
+            p = p.clip(0, 1)
+            p = p / p.sum(1, keepdims=True).clip(0.5)  # rows that are not read may be anything
         p[~at_risk] = np.nan
-        return cls(outcome, known, p, landmarks.ids, landmarks.days, at_risk)
+        return cls(outcome, known, p, landmarks.ids, landmarks.days, at_risk, kind=kind)
 
     @staticmethod
     def summary(head: Mapping[str, Any]) -> str:
@@ -801,7 +815,11 @@ class DiagnosisForecast(Shown):
         -------
         str
         """
-        return f"the probability of each of {', '.join(head['classes'])} at the landmark; they sum to one."
+        sums = {
+            "labels": "each yes or no by itself.",
+            "ordered": "they sum to one, and the classes rise in this order.",
+        }.get(head["kind"], "they sum to one.")
+        return f"the probability of each of {', '.join(head['classes'])} at the landmark; {sums}"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -813,8 +831,13 @@ class DiagnosisForecast(Shown):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes."""
+        """The classes or labels."""
         return self.classes
+
+    @property
+    def noun(self) -> str:
+        """What a name is of: "class" or "label"."""
+        return "label" if self.kind == "labels" else "class"
 
     def slot(self, cause: str | None) -> int:
         """Position of a class.
@@ -822,7 +845,7 @@ class DiagnosisForecast(Shown):
         Parameters
         ----------
         cause : str or None
-            Name of the class; None: the last of two.
+            Name of the class or label; None: the last of two classes.
 
         Returns
         -------
@@ -831,34 +854,45 @@ class DiagnosisForecast(Shown):
         Raises
         ------
         InputError
-            When there is no such class, or more than two and none is named.
+            When there is no such class, or more than two, or labels, and none is named.
         """
+        noun = self.noun
         if cause is None:
-            if len(self.classes) > 2:
+            if len(self.classes) > 2 or noun == "label":
+                several = "labels" if noun == "label" else "classes"
                 raise InputError(
-                    f"outcome {self.outcome!r} has several classes; name one of {', '.join(self.classes)}"
+                    f"outcome {self.outcome!r} has several {several}; name one of {', '.join(self.classes)}"
                 )
             return 1
         if cause not in self.classes:
             raise InputError(
-                f"unknown class {cause!r} of {self.outcome!r}; there are {', '.join(self.classes)}"
+                f"unknown {noun} {cause!r} of {self.outcome!r}; there are {', '.join(self.classes)}"
             )
         return self.classes.index(cause)
 
     def risk(self, cause: str | None = None) -> np.ndarray:
-        """Probability of a class.
+        """Probability of a class or label.
 
         Parameters
         ----------
         cause : str, optional
-            Name of the class; default: the last of two.
+            Name of the class or label; default: the last of two classes. Where classes are ordered, ``"at
+            least CLASS"`` is that class or a higher one.
 
         Returns
         -------
         ndarray
             (landmark,) float64; nan where there is no forecast.
         """
-        return self.probability[:, self.slot(cause)]
+        return self._of(self.probability, cause)
+
+    def _of(self, probability: np.ndarray, cause: str | None) -> np.ndarray:
+        """Probabilities (..., class) of one class, or of one and all higher ones."""
+        if self.kind == "ordered" and cause is not None and cause not in self.classes:
+            if not cause.startswith(AT_LEAST):
+                self.slot(cause)  # says which there are
+            return probability[..., self.slot(cause.removeprefix(AT_LEAST)) :].sum(-1)
+        return probability[..., self.slot(cause)]
 
     @property
     def is_calibrated(self) -> bool:
@@ -935,7 +969,7 @@ class DiagnosisForecast(Shown):
         return found
 
     def ranked(self, k: int | None = None) -> pl.DataFrame:
-        """List the most probable classes of each landmark with a forecast, the likeliest first.
+        """List the most probable classes or labels of each landmark with a forecast, the likeliest first.
 
         Parameters
         ----------
@@ -945,8 +979,9 @@ class DiagnosisForecast(Shown):
         Returns
         -------
         polars.DataFrame
-            Columns id, at, rank (from 1), class, probability, low, high; low and high are the model spread,
-            null with fewer than five members. Classes of equal probability keep their order.
+            Columns id, at, rank (from 1), class (or label), probability, low, high; low and high are the
+            model spread, null with fewer than five members. Those of equal probability keep their order; a
+            label that is known already is left out.
 
         Raises
         ------
@@ -978,13 +1013,13 @@ class DiagnosisForecast(Shown):
                 "id": self.ids.astype(str)[row],
                 "at": self.at[row],
                 "rank": np.tile(np.arange(1, order.shape[1] + 1), len(rows)),
-                "class": np.array(self.classes)[slot],
+                self.noun: np.array(self.classes)[slot],
                 "probability": self.probability[row, slot],
                 "low": sides[0],
                 "high": sides[1],
             },
             schema_overrides={"low": pl.Float64, "high": pl.Float64},
-        )
+        ).filter(np.isfinite(self.probability[row, slot]))
 
     def spread(self, cause: str | None = None) -> tuple[np.ndarray, np.ndarray] | None:
         """Model spread of that probability: its 5 % and 95 % quantiles over members.
@@ -992,7 +1027,7 @@ class DiagnosisForecast(Shown):
         Parameters
         ----------
         cause : str, optional
-            Name of the class; default: the last of two.
+            As in `risk`.
 
         Returns
         -------
@@ -1001,7 +1036,7 @@ class DiagnosisForecast(Shown):
         """
         if self.members is None or len(self.members) < MIN_MEMBERS:
             return None
-        return member_spread(self.members[:, :, self.slot(cause)])
+        return member_spread(self._of(self.members, cause))
 
     def table(self) -> pl.DataFrame:
         """List the forecasts of the landmarks at risk.
@@ -1009,9 +1044,11 @@ class DiagnosisForecast(Shown):
         Returns
         -------
         polars.DataFrame
-            Columns id, at, outcome, cause (the class), horizon (null), risk, low, high.
+            Columns id, at, outcome, cause (the class or label), horizon (null), risk, low, high; without
+            labels that are known already.
         """
-        return _table(self, ((name, None, self.risk(name), self.spread(name)) for name in self.classes))
+        rows = _table(self, ((name, None, self.risk(name), self.spread(name)) for name in self.classes))
+        return rows.filter(rows["risk"].is_finite())
 
     def to_frame(self) -> pl.DataFrame:
         """Make a table of the probabilities, for other libraries and for plots of your own.
@@ -1026,7 +1063,7 @@ class DiagnosisForecast(Shown):
         return _frame(self, self.probability[..., None], members)
 
     def plot(self, cause: str | None = None, *, ax: Axes | None = None) -> Axes:
-        """Draw the probability of each class as bars.
+        """Draw the probability of each class or label as bars.
 
         Up to six landmarks. A whisker is the model spread, 5 % to 95 % of the members, drawn with five
         members or more.
@@ -1053,7 +1090,7 @@ class DiagnosisForecast(Shown):
 
     def _summary(self) -> Summary:
         title = f"Forecast of {self.outcome}: {counted(len(self), 'landmark')}"
-        facts = [("classes", listed(self.classes))]
+        facts = [("labels" if self.noun == "label" else "classes", listed(self.classes))]
         if self.members is not None:
             facts.append(("members", str(len(self.members))))
         if len(self) > 1 and not self.at_risk.all():
@@ -1073,7 +1110,7 @@ class DiagnosisForecast(Shown):
                 ("probability", line),
                 ("with 0.9" if self.is_calibrated else "but", self.statement()),
             ],
-            [Table(["<class", "probability"], shares)],
+            [Table([f"<{self.noun}", "probability"], shares)],
             ["probability"],
         )
 
@@ -1122,13 +1159,15 @@ class Forecasts(dict[str, Answer]):
         return "".join(answer._repr_html_() for answer in self.values()) or "no forecast"
 
 
-def judged(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Choose the classes that figures are about: the last of two, else each against the rest.
+def judged(classes: tuple[str, ...], kind: str = "diagnosis") -> tuple[str, ...]:
+    """Choose what figures are about: the last of two classes, else each against the rest; each label.
 
     Parameters
     ----------
     classes : tuple of str
-        All classes.
+        All classes or labels.
+    kind : str
+        As of `DiagnosisForecast`. Of ordered classes figures are about each but the lowest, and all above it.
 
     Returns
     -------
@@ -1136,9 +1175,15 @@ def judged(classes: tuple[str, ...]) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> judged(("no", "yes")), judged(("a", "b", "c"))
-    (('yes',), ('a', 'b', 'c'))
+    >>> judged(("no", "yes")), judged(("a", "b", "c")), judged(("edema", "effusion"), "labels")
+    (('yes',), ('a', 'b', 'c'), ('edema', 'effusion'))
+    >>> judged(("I", "II", "III"), "ordered")
+    ('at least II', 'at least III')
     """
+    if kind == "ordered":
+        return tuple(AT_LEAST + name for name in classes[1:])
+    if kind == "labels":
+        return classes
     return classes[1:] if len(classes) == 2 else classes
 
 
@@ -1148,6 +1193,8 @@ def _percent(forecast: Forecast | DiagnosisForecast, name: str, horizon: float |
         risk, spread = forecast.risk(name, horizon), forecast.spread(horizon, name)
     else:
         risk, spread = forecast.risk(name), forecast.spread(name)
+    if np.isnan(risk[0]):
+        return "known already"
     around = (
         ""
         if spread is None or not forecast.is_calibrated

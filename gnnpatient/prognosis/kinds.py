@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
-from gnnpatient.prognosis.targets import LabelTarget, SurvivalTarget, Target
+from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, OrderedTarget, SurvivalTarget, Target
 from gnnpatient.prognosis.value_target import ProgressionTarget
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.prognosis.worsening import WorseningTarget
@@ -35,6 +35,8 @@ KINDS: Mapping[str, Kind] = {
     "worsening": Kind(WorseningTarget, Forecast),
     "recurrent": Kind(RecurrentTarget, RecurrentForecast),
     "diagnosis": Kind(LabelTarget, DiagnosisForecast),
+    "ordered": Kind(OrderedTarget, DiagnosisForecast),
+    "labels": Kind(LabelsTarget, DiagnosisForecast),
     "progression": Kind(ProgressionTarget, ProgressionForecast),
 }
 

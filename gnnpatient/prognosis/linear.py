@@ -22,7 +22,7 @@ from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
-from gnnpatient.model.heads import HeadConfig, SurvivalConfig, num_logits
+from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig, contrasts, num_logits
 from gnnpatient.model.intervals import SeenIntervals
 from gnnpatient.model.paths import LARGEST, SMALLEST, PathConfig
 from gnnpatient.model.values import ProgressionConfig, last_value
@@ -105,22 +105,23 @@ class Scores:
     Attributes
     ----------
     weight : Float[Tensor, "member logit column"]
-        Coefficient of each column: of a survival outcome for each cause, of a diagnosis for each class.
+        Coefficient of each column: of a survival outcome for each cause, of a diagnosis for each class or
+        label, of ordered classes for each of `heads.contrasts`.
     limit : Float[Tensor, "member logit group"]
         Logarithm of a.
     middle : Float[Tensor, "member logit group"]
         What is added to a score.
     product : Float[Tensor, "member logit pair"]
         Coefficient of the product of each two scores.
-    bias : Float[Tensor, "member logit time"]
-        Logit where all scores are 0; of a diagnosis with one time.
+    bias : Float[Tensor, "member _ time"]
+        Logit of each cause, class or label where all scores are 0; of a diagnosis with one time.
     """
 
     weight: Float[Tensor, "member logit column"]
     limit: Float[Tensor, "member logit group"]
     middle: Float[Tensor, "member logit group"]
     product: Float[Tensor, "member logit pair"]
-    bias: Float[Tensor, "member logit time"]
+    bias: Float[Tensor, "member _ time"]
 
     @property
     def members(self) -> int:
@@ -215,11 +216,15 @@ class Scores:
         Returns
         -------
         Tensor
-            (member, landmark, ...): log hazards (1 + cause, time), or log probabilities (class,).
+            (member, landmark, ...): log hazards (1 + cause, time), log probabilities (class,), or log odds
+            (label,).
         """
         shift = self.shift(x, groups)
-        if head.kind == "diagnosis":
-            return (shift + self.bias).transpose(1, 2).log_softmax(2)
+        if isinstance(head, DiagnosisConfig):
+            if head.kind == "ordered":
+                shift = contrasts(head.shape[0]).to(shift).T @ shift
+            logits = (shift + self.bias).transpose(1, 2)
+            return logits if head.kind == "labels" else logits.log_softmax(2)
         logits = shift.transpose(1, 2)[..., None] + self.bias[:, None]
         if isinstance(head, PathConfig):
             return logits
@@ -233,10 +238,10 @@ class _Loss(Protocol):
     def __call__(
         self,
         shift: Float[Tensor, "fit logit landmark"],
-        bias: Float[Tensor, "fit logit time"],
+        bias: Float[Tensor, "fit _ time"],
         weight: Float[Tensor, "fit landmark"],
     ) -> tuple[
-        Float[Tensor, "fit landmark"], Float[Tensor, "fit logit landmark"], Float[Tensor, "fit logit time"]
+        Float[Tensor, "fit landmark"], Float[Tensor, "fit logit landmark"], Float[Tensor, "fit _ time"]
     ]:
         """The loss of each landmark; of their weighted sum the slopes along the shift and the bias."""
 
@@ -288,6 +293,32 @@ class _DiagnosisLoss:
         return -(share * self.had).sum(1), slope, slope.sum(2, keepdim=True)
 
 
+class _OrderedLoss(_DiagnosisLoss):
+    """Cross-entropy, of scores that move the classes together, see `heads.contrasts`."""
+
+    def __init__(self, head: HeadConfig, label: np.ndarray):
+        super().__init__(head, label)
+        self.contrasts = contrasts(head.shape[0])
+
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        loss, of_class, of_bias = super().__call__(self.contrasts.T @ shift, bias, weight)
+        return loss, self.contrasts @ of_class, of_bias
+
+
+class _LabelsLoss:
+    """Cross-entropy of each label, summed over those that are known."""
+
+    def __init__(self, head: HeadConfig, label: np.ndarray, share: np.ndarray):
+        self.yes = torch.from_numpy(label == 1).float().T.contiguous()  # (label, landmark)
+        self.share = torch.from_numpy(share).float().T.contiguous()
+
+    def __call__(self, shift: Tensor, bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logit = shift + bias
+        loss = (nn.functional.softplus(logit) - self.yes * logit) * self.share
+        slope = (logit.sigmoid() - self.yes) * self.share * weight[:, None]
+        return loss.sum(1), slope, slope.sum(2, keepdim=True)
+
+
 class _WorseningLoss:
     """Negative log-likelihood where of the first cause only an interval is known, see `SeenIntervals`."""
 
@@ -334,6 +365,8 @@ LOSSES: Mapping[str, Any] = {
     "worsening": _WorseningLoss,
     "recurrent": _PathLoss,
     "diagnosis": _DiagnosisLoss,
+    "ordered": _OrderedLoss,
+    "labels": _LabelsLoss,
 }
 
 
@@ -355,14 +388,15 @@ class _Fits:
     loss: _Loss
     weight: Float[Tensor, "fit landmark"]  # sums to one
     patients: Float[Tensor, " fit"]
-    bias: Float[Tensor, "fit logit time"]  # what it starts with
-    learned: Bool[Tensor, " logit"]  # the others stay as they start: too few patients had it
+    bias: Float[Tensor, "fit _ time"]  # what it starts with
+    learned: Bool[Tensor, " _"]  # the others stay as they start: too few patients had it
     columns: tuple[Column, ...]
+    logits: int  # as many scores has a landmark
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters of one fit."""
-        columns, groups, logits = len(self.x), len(self.groups), self.bias.shape[1]
+        columns, groups, logits = len(self.x), len(self.groups), self.logits
         per_group = {name: (logits, groups) for name in ("limit", "middle")}
         pairs = (logits, groups * (groups - 1) // 2)
         factors = {"column": (columns,), "weight": (logits, columns)}
@@ -455,8 +489,10 @@ class _Fits:
         """Minimise the penalised mean loss of each."""
         penalty = self.penalties(loose) * (ridge / self.patients)[:, None]
         moves = [
-            torch.ones(shape) if name == "column" else self.learned.view(-1, 1).expand(shape)
-            for name, shape in self.shapes.items()
+            self.learned.view(-1, 1).expand(shape)
+            if shape[0] == len(self.learned) and len(shape) == 2
+            else torch.ones(shape)
+            for shape in self.shapes.values()
         ]
         free = torch.cat([part.flatten().to(flat.dtype) for part in moves])
 
@@ -490,6 +526,8 @@ class _Learning:
         problem, rows = self.problem, self.rows[some]
         head, target = problem.heads[self.outcome], problem.targets[self.outcome]
         weight = self.weights(some)
+        if head.kind == "ordered":  # each score moves all classes
+            weight = weight * np.array(self.learned)[target.strata[rows]]
         inside = [~np.isin(self.fold[some], folds) for folds in left_out]
         weights = torch.from_numpy(np.stack([weight * mask for mask in inside])).float()
         starts = [_logits(problem.start(self.outcome, rows[mask]), head) for mask in inside]
@@ -502,6 +540,7 @@ class _Learning:
             torch.stack(starts),
             torch.tensor(self.learned),
             self.columns,
+            _num_scores(head),
         )
 
     def fit(self) -> tuple[Scores, list[Choice]]:
@@ -590,12 +629,19 @@ def _end(path: Sequence[float]) -> int:
     return int(twice[0]) + 1 if len(twice) else len(path)
 
 
+def _num_scores(head: HeadConfig) -> int:
+    """How many scores a landmark has: one a logit, one less of ordered classes."""
+    return num_logits(head) - (head.kind == "ordered")
+
+
 def _logits(start: np.ndarray, head: HeadConfig) -> Float[Tensor, "logit time"]:
     """What a head starts with, as logits."""
     if isinstance(head, PathConfig):
         return torch.from_numpy(start).float().clamp(min=SMALLEST).log()
+    if head.kind == "labels":
+        return torch.from_numpy(start).float().logit(SMALLEST_HAZARD)[:, None]
     share = torch.from_numpy(start).float().clamp(min=SMALLEST_HAZARD)
-    if head.kind == "diagnosis":
+    if isinstance(head, DiagnosisConfig):
         return share.log()[:, None]
     return (share / (1 - share.sum(0)).clamp(min=SMALLEST_HAZARD)).log()
 
@@ -826,7 +872,8 @@ def _check(scores: Scores, columns: LinearColumns, head: HeadConfig) -> None:
     }
     for name, size in wanted.items():
         part = getattr(scores, name)
-        if part.shape != (len(scores.bias), logits, size) or not part.isfinite().all():
+        rows = logits if name == "bias" else _num_scores(head)
+        if part.shape != (len(scores.bias), rows, size) or not part.isfinite().all():
             raise ValueError(f"coefficients {name!r} of the linear family do not fit its columns")
 
 

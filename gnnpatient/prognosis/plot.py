@@ -119,15 +119,16 @@ def plot_bars(forecast: DiagnosisForecast, cause: str | None, ax: Axes | None) -
     _check(forecast, cause, ax)
     alone = len(forecast) == 1
     names = (cause,) if cause is not None else forecast.classes if alone else forecast.classes[-1:]
-    if not alone and cause is None and len(forecast.classes) > 2:
+    if not alone and cause is None and (len(forecast.classes) > 2 or forecast.kind == "labels"):
         raise InputError(
-            f"plot: {len(forecast)} landmarks of {len(forecast.classes)} classes; name one of "
+            f"plot: {len(forecast)} landmarks of {len(forecast.classes)} "
+            f"{'labels' if forecast.kind == 'labels' else 'classes'}; name one of "
             f"{', '.join(forecast.classes)}, as in cause={forecast.classes[-1]!r}"
         )
     bars = [(0, name) for name in names] if alone else [(row, names[0]) for row in range(len(forecast))]
     with _style(ax, (7.2, 1.1 + 0.42 * len(bars))) as (axes, own):
         for i, (row, name) in enumerate(bars):
-            if not forecast.at_risk[row]:
+            if not np.isfinite(forecast.risk(name)[row]):
                 axes.text(0.01, i, "not at risk, or known already", va="center", color=MUTED, size=SMALL)
                 continue
             risk, spread = float(forecast.risk(name)[row]), forecast.spread(name)

@@ -310,7 +310,7 @@ class Problem:
         return rows[learn], rows[stop]
 
     def learned(self, outcome: str, rows: np.ndarray) -> np.ndarray:
-        """Which causes, classes or transitions enough patients had to learn more than how many they are.
+        """Which causes, classes, labels or transitions enough patients had to learn more than how many.
 
         Parameters
         ----------
@@ -324,9 +324,7 @@ class Problem:
         ndarray
             (cause,), (class,) or (transition,) bool.
         """
-        patient, least = self.landmarks.patient[rows], self.config.min_patients
-        parts = self.targets[outcome].parts
-        return np.array([len(np.unique(patient[had[rows]])) >= least for had in parts])
+        return self.targets[outcome][rows].enough(self.landmarks.patient[rows], self.config.min_patients)
 
     def start(self, outcome: str, rows: np.ndarray) -> np.ndarray:
         """What a head starts with: the forecast without inputs of some landmarks.
@@ -395,7 +393,7 @@ class Family(Protocol):
         -------
         dict of str to Tensor
             (member, landmark, ...) as a head's `forward` gives them: log hazards (1 + cause, time) with slot
-            0 event-free, or log probabilities (class,); on the CPU.
+            0 event-free, log probabilities (class,) or log odds (label,); on the CPU.
         """
 
     def to(self, device: torch.device) -> None:

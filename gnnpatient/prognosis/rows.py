@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.diagnosis import Labels
 from gnnpatient.errors import InputError, InputTypeError
 
 SPREAD = (0.05, 0.95)  # quantiles over members between which the model spread lies
@@ -206,3 +207,26 @@ def answerable(landmarks: Landmarks, outcome: str) -> np.ndarray:
         return np.ones(len(landmarks), bool)
     entered: np.ndarray = landmarks.cohort.entry[landmarks.patient] <= landmarks.at
     return entered & truth.open(landmarks.patient, landmarks.at)
+
+
+def answerable_labels(landmarks: Landmarks, outcome: str, size: int) -> np.ndarray:
+    """Find the labels that get a forecast at each landmark: those that are not known yet.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    outcome : str
+        Name of an outcome of several labels; where the cohort has none of that name, all get a forecast.
+    size : int
+        How many labels there are.
+
+    Returns
+    -------
+    ndarray
+        (landmark, label) bool.
+    """
+    truth = landmarks.cohort.outcomes.get(outcome)
+    if not isinstance(truth, Labels):
+        return np.ones((len(landmarks), size), bool)
+    return truth.opened(landmarks.patient, landmarks.at)

@@ -11,11 +11,11 @@ from typing import ClassVar, cast
 import numpy as np
 
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels, rarest
 from gnnpatient.cohort.outcomes import Outcome
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
-from gnnpatient.metrics import aalen_johansen, censoring, integrated_brier
+from gnnpatient.metrics import aalen_johansen, censoring, integrated_brier, ranked_probability
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
 from gnnpatient.prognosis.disclosure import (
     HORIZON_STEPS,
@@ -109,7 +109,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def columns(self) -> tuple[np.ndarray, ...]:
-        """What the head's loss takes beside the predictions, each (landmark,)."""
+        """What the head's loss takes beside the predictions, each (landmark, ...)."""
 
     @property
     @abstractmethod
@@ -130,6 +130,23 @@ class Target(ABC):
     def share(self) -> np.ndarray:
         """`weight`, with 1 where there is none: (landmark,) float64."""
         return np.ones(len(self.known)) if self.weight is None else self.weight
+
+    def enough(self, patient: np.ndarray, least: int) -> np.ndarray:
+        """Which causes or classes enough patients had to learn more of them than how many they are.
+
+        Parameters
+        ----------
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+        least : int
+            Fewest patients.
+
+        Returns
+        -------
+        ndarray
+            (cause,) or (class,) bool.
+        """
+        return np.array([len(np.unique(patient[had])) >= least for had in self.parts])
 
     @abstractmethod
     def __getitem__(self, rows: np.ndarray) -> Target: ...
@@ -788,7 +805,8 @@ class LabelTarget(Target):
         return {name: self.label == k for k, name in enumerate(self.classes)}
 
     def __getitem__(self, rows: np.ndarray) -> LabelTarget:
-        return LabelTarget(self.classes, self.label[rows], None if self.weight is None else self.weight[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return type(self)(self.classes, self.label[rows], weight)
 
     def check(self, name: str) -> None:
         """Check that there are two classes.
@@ -967,6 +985,397 @@ class LabelTarget(Target):
         probability, known = cast(DiagnosisForecast, forecast).probability, self.known
         truth, share = np.eye(len(self.classes))[self.label[known]], self.share[known, None]
         error, null_error = (float((share * np.square(p - truth)).sum()) for p in (probability[known], null))
+        return [1 - error / null_error] if null_error else []
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedTarget(LabelTarget):
+    """Which of some ordered classes each landmark turned out to be of.
+
+    Attributes are those of `LabelTarget`.
+    """
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, name: str) -> OrderedTarget:
+        """Read a diagnosis with ordered classes at landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times; those not at risk teach nothing.
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        OrderedTarget
+        """
+        found = LabelTarget.of(landmarks, name)
+        return cls(found.classes, found.label, found.weight)
+
+    def head_config(
+        self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
+    ) -> DiagnosisConfig:
+        """Name the classes, rising.
+
+        Parameters
+        ----------
+        name : str
+            Unused.
+        landmarks : Landmarks
+            Unused.
+        horizon : float or None
+            Unused.
+        num_times : int
+            Unused.
+        least : int
+            Unused.
+
+        Returns
+        -------
+        DiagnosisConfig
+        """
+        return DiagnosisConfig(kind="ordered", classes=self.classes)
+
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
+        """Score all classes together by `gnnpatient.metrics.ranked_probability`.
+
+        Parameters
+        ----------
+        forecast : DiagnosisForecast
+            Of the landmarks of this target.
+        null : ndarray
+            (known landmark, class), the forecast without inputs.
+        cause : str, optional
+            Unused.
+
+        Returns
+        -------
+        list of float
+            One number, or none where the marginal model makes no error.
+        """
+        label, weight = self.label[self.known], self.share[self.known]
+        each = cast(DiagnosisForecast, forecast).probability[self.known], null
+        error, null_error = (ranked_probability(p, label, weight=weight) for p in each)
+        return [1 - error / null_error] if null_error else []
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsTarget(Target):
+    """Which labels each landmark turned out to have, for one outcome of several.
+
+    Attributes
+    ----------
+    by_label : tuple of LabelTarget
+        Yes or no of each label, with weights of its own.
+    labels : tuple of str
+        Names of the labels.
+    """
+
+    COUNTED = "with"
+    INFORMATIVE = "with a label"
+
+    by_label: tuple[LabelTarget, ...]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, landmarks: Landmarks, name: str) -> LabelsTarget:
+        """Read the labels of landmarks.
+
+        Parameters
+        ----------
+        landmarks : Landmarks
+            Patients at prediction times; a label that is not at risk then teaches nothing.
+        name : str
+            Name of the outcome.
+
+        Returns
+        -------
+        LabelsTarget
+        """
+        outcome = cast(Labels, landmarks.cohort.outcomes_with_model([name])[name])
+        entered = landmarks.at_risk(name)
+        where = landmarks.patient, landmarks.at
+        parts = [label_target(one, landmarks, entered & one.at_risk(*where)) for one in outcome.parts]
+        return cls(tuple(parts), outcome.labels)
+
+    @classmethod
+    def from_y(cls, outcome: Outcome, y: np.ndarray, size: int) -> LabelsTarget:
+        """Read yes or no of each label.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            The outcome that `y` is about.
+        y : ndarray
+            (landmark, label) int: 1 = yes, 0 = no, -1 = never looked for.
+        size : int
+            Number of landmarks.
+
+        Returns
+        -------
+        LabelsTarget
+
+        Raises
+        ------
+        InputError
+            When `y` is anything else.
+        """
+        names = outcome.names
+        if y.shape != (size, len(names)) or y.dtype.kind not in "iu" or not ((y >= -1) & (y <= 1)).all():
+            raise InputError(
+                f"y: must be an int array, one row per landmark, a column for each of {', '.join(names)}: "
+                "1 = yes, 0 = no, -1 = never looked for"
+            )
+        return cls(tuple(LabelTarget(("no", "yes"), column.astype(np.int64)) for column in y.T), names)
+
+    @property
+    def label(self) -> np.ndarray:
+        """1 = yes, 0 = no, -1 = not known: (landmark, label) int64."""
+        return np.stack([part.label for part in self.by_label], 1)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Which landmarks have any label that is known: (landmark,) bool."""
+        return np.any([part.known for part in self.by_label], axis=0)
+
+    @property
+    def strata(self) -> np.ndarray:
+        """The rarest label that each landmark has: (landmark,) int64."""
+        return rarest(self.label)
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """The labels and for how many each stands, as `LabelsHead.loss` takes them."""
+        share = np.stack([np.where(part.known, part.share, 0.0) for part in self.by_label], 1)
+        return self.label, share
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """The landmarks with each label, by its name: (landmark,) bool."""
+        return {name: part.label == 1 for name, part in zip(self.labels, self.by_label, strict=True)}
+
+    def enough(self, patient: np.ndarray, least: int) -> np.ndarray:
+        """Which labels enough patients have, and enough lack.
+
+        Parameters
+        ----------
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+        least : int
+            Fewest patients.
+
+        Returns
+        -------
+        ndarray
+            (label,) bool.
+        """
+        return np.array([part.enough(patient, least).all() for part in self.by_label])
+
+    def __getitem__(self, rows: np.ndarray) -> LabelsTarget:
+        return LabelsTarget(tuple(part[rows] for part in self.by_label), self.labels)
+
+    def check(self, name: str) -> None:
+        """Check that of some label there are both yes and no.
+
+        Parameters
+        ----------
+        name : str
+            Name of the outcome, for the message.
+
+        Raises
+        ------
+        InputError
+            When there is no label with both.
+        """
+        if not any((part.label == 0).any() and (part.label == 1).any() for part in self.by_label):
+            raise InputError(
+                f"outcome {name!r}: no label of which both yes and no are among {len(self.label)} landmarks; "
+                "nothing to learn"
+            )
+
+    def informative(self, patient: np.ndarray) -> int:
+        """Count the patients who have a label.
+
+        Parameters
+        ----------
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+
+        Returns
+        -------
+        int
+        """
+        return len(np.unique(patient[self.has_event()]))
+
+    def has_event(self, times: tuple[float, ...] = ()) -> np.ndarray:
+        """Which landmarks have a label.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) bool.
+        """
+        return np.any([part.label == 1 for part in self.by_label], axis=0)
+
+    def head_config(
+        self, name: str, landmarks: Landmarks, horizon: float | None, num_times: int, least: int
+    ) -> DiagnosisConfig:
+        """Name the labels.
+
+        Parameters
+        ----------
+        name : str
+            Unused.
+        landmarks : Landmarks
+            Unused.
+        horizon : float or None
+            Unused.
+        num_times : int
+            Unused.
+        least : int
+            Unused.
+
+        Returns
+        -------
+        DiagnosisConfig
+        """
+        return DiagnosisConfig(kind="labels", classes=self.labels)
+
+    def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
+        """Share of each label among landmarks where it is known, every landmark time counting the same.
+
+        Parameters
+        ----------
+        moments : ndarray
+            (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (label,) float64; one half of a label of which nothing is known.
+        """
+        return np.array([part.marginal(moments)[1] if part.known.any() else 0.5 for part in self.by_label])
+
+    def disclosed(
+        self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
+    ) -> np.ndarray:
+        """Shares as they are written down, see `disclosure.coarse_shares`.
+
+        Parameters
+        ----------
+        table : ndarray
+            (label,), from `marginal`.
+        patient : ndarray
+            (landmark,) int64, whose landmark each is.
+        times : tuple of float
+            Unused.
+        least : int
+            Fewest patients that a figure may be of to be written down.
+
+        Returns
+        -------
+        ndarray
+            (label,) float64.
+        """
+        pairs = zip(table.tolist(), self.by_label, strict=True)
+        return np.array([one.disclosed(np.array([1 - p, p]), patient, (), least)[1] for p, one in pairs])
+
+    def rounded(self, table: np.ndarray) -> np.ndarray:
+        """Shares to four digits.
+
+        Parameters
+        ----------
+        table : ndarray
+            From `disclosed`.
+
+        Returns
+        -------
+        ndarray
+            Like `table`.
+        """
+        return table.round(4)
+
+    def start(self, marginal: np.ndarray) -> np.ndarray:
+        """Shares are what a head starts with.
+
+        Parameters
+        ----------
+        marginal : ndarray
+            (label,), from `marginal`.
+
+        Returns
+        -------
+        ndarray
+            The same.
+        """
+        return marginal
+
+    def likelihood(self, prediction: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
+        """The probability of what came of each label.
+
+        Parameters
+        ----------
+        prediction : ndarray
+            (landmark, label), the probabilities.
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (landmark, label) float64; 1 where it is not known.
+        """
+        label = self.label
+        return np.where(label < 0, 1.0, np.where(label == 1, prediction, 1 - prediction))
+
+    def importance(self, times: tuple[float, ...] = ()) -> np.ndarray:
+        """For how many each label of a landmark stands.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Unused.
+
+        Returns
+        -------
+        ndarray
+            (landmark, label) float64; 0 where it is not known.
+        """
+        return self.columns[1]
+
+    def skills(self, forecast: Answer, null: np.ndarray, cause: str | None = None) -> list[float]:
+        """Score all labels together by the Brier score.
+
+        Parameters
+        ----------
+        forecast : DiagnosisForecast
+            Of the landmarks of this target.
+        null : ndarray
+            (known landmark, label), the forecast without inputs.
+        cause : str, optional
+            The one label to score; default: all.
+
+        Returns
+        -------
+        list of float
+            One number, or none where the marginal model makes no error.
+        """
+        probability, known = cast(DiagnosisForecast, forecast).probability[self.known], self.known
+        label, share = (column[known] for column in self.columns)
+        if cause is not None:
+            share = share * (np.array(self.labels) == cause)
+        truth = np.where(label == 1, 1.0, 0.0)
+        error, null_error = (
+            float(np.where(share > 0, share * np.square(p - truth), 0.0).sum()) for p in (probability, null)
+        )
         return [1 - error / null_error] if null_error else []
 
 

@@ -440,6 +440,24 @@ codes = ["E10*", "E11*"]
 horizon = "1y"
 gone = "death"
 
+[outcomes.stage]                                 # classes that rise
+kind = "diagnosis"
+table = "labels.csv"
+column = "stage"
+ordered = ["I", "II", "III", "IV"]
+
+[outcomes.findings]                              # several labels, a column each
+kind = "diagnosis"
+table = "labels.csv"
+labels = ["edema", "effusion", "nodule"]
+classes = { 0 = "no", 1 = "yes" }
+
+[outcomes.heart]                                 # several labels, codes within a year
+kind = "diagnosis"
+node = "diagnosis"
+labels = { infarction = ["I21*", "I22*"], failure = "I50*" }
+horizon = "1y"
+
 [outcomes.pneumonia]                             # what an image shows, and nothing else is seen
 kind = "diagnosis"
 table = "labels.csv"

@@ -508,11 +508,22 @@ class SurvivalSpec(BaseOutcomeSpec):
 NOBODY = "none"  # as `gone`: only the end of observation censors
 
 
-class DiagnosisSpec(BaseOutcomeSpec):
-    """Which of some classes a patient belongs to, forecast before that is known."""
+def _by_label(raw: Any) -> Any:
+    """Labels with a list each: alone a name is what the label is read from, too."""
+    if isinstance(raw, list | tuple):
+        raw = {name: name for name in raw}
+    if not isinstance(raw, dict):
+        return raw
+    return {name: [of] if isinstance(of, str) else of for name, of in raw.items()}
 
-    answers_key: ClassVar[str] = "classes"
-    kind: Literal["diagnosis"] = Field(description="diagnosis: one of some classes")
+
+Labels = Annotated[dict[str, Names], BeforeValidator(_by_label)]
+
+
+class DiagnosisSpec(BaseOutcomeSpec):
+    """Which of some classes, or of some labels, a patient has, forecast before that is known."""
+
+    kind: Literal["diagnosis"] = Field(description="diagnosis: one of some classes, or each of some labels")
     table: str | None = Field(default=None, description="file with the label")
     column: str | None = Field(default=None, description="column of that table with the label")
     known: str | None = Field(
@@ -523,6 +534,16 @@ class DiagnosisSpec(BaseOutcomeSpec):
         default={},
         description="cell = class; a patient with another cell has no label; of two classes scores are of "
         "the last; default: 0 = no, 1 = yes",
+    )
+    ordered: Names = Field(
+        default=(),
+        description="the classes from the lowest to the highest, where they have an order, as stages or the "
+        "steps of a scale; without classes the cells themselves",
+    )
+    labels: Labels = Field(
+        default={},
+        description="instead of column or codes: several labels, each yes, no or not looked for by itself; "
+        "columns of the table, or patterns of codes, or { label = column } and { label = [patterns] }",
     )
     node: str | None = Field(default=None, description="instead of a table: the node type with the label")
     codes: Names = Field(default=(), description="patterns of codes of that node type that mean yes")
@@ -551,10 +572,25 @@ class DiagnosisSpec(BaseOutcomeSpec):
         default=(), description="patterns of codes that give the label away; they never become nodes"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, raw: Any) -> Any:
+        if (
+            not isinstance(raw, dict)
+            or raw.get("classes")
+            or not isinstance(raw.get("ordered"), list | tuple)
+        ):
+            return raw
+        return raw | {"classes": {cell: cell for cell in raw["ordered"]}}
+
     @model_validator(mode="after")
     def _one_form(self) -> DiagnosisSpec:
-        if (self.table is None) != (self.column is None) or (self.node is None) != (not self.codes):
+        if self.labels:
+            self._check_labels()
+        elif (self.table is None) != (self.column is None) or (self.node is None) != (not self.codes):
             raise InputError("a diagnosis needs table and column, or node and codes")
+        if self.ordered:
+            self._check_order()
         if [self.table, self.node, self.task].count(None) != 2:
             raise InputError("a diagnosis needs one of table and column, node and codes, and task")
         if self.task is not None and (self.known or self.classes or self.horizon or self.inputs):
@@ -583,15 +619,67 @@ class DiagnosisSpec(BaseOutcomeSpec):
             )
         return self
 
+    def _check_labels(self) -> None:
+        """Refuse labels that are not read one way, each from a source of its own."""
+        if self.column is not None or self.codes or self.task is not None or self.ordered:
+            raise InputError("labels stand instead of column, codes, task and ordered; remove the other key")
+        if len(self.labels) < 2:
+            raise InputError(f"labels name {len(self.labels)} label; of one write column, or codes")
+        if self.table is not None and (many := [n for n, of in self.labels.items() if len(of) != 1]):
+            raise InputError(f"labels: {many[0]!r} must be one column of the table")
+        if empty := [name for name, of in self.labels.items() if not of]:
+            raise InputError(f"labels: {empty[0]!r} has no codes")
+        if self.classes and set(self.classes.values()) != {"no", "yes"}:
+            raise InputError('classes beside labels say which cells mean "no" and "yes", and no other class')
+
+    def _check_order(self) -> None:
+        """Refuse an order that is not one of the classes."""
+        if self.column is None:
+            raise InputError("ordered belongs to table and column")
+        if len(self.ordered) < 3 or len(set(self.ordered)) < len(self.ordered):
+            raise InputError(f"ordered = {list(self.ordered)}; must be three or more different classes")
+        if other := sorted(set(self.ordered) ^ set(self.classes.values())):
+            raise InputError(f"ordered and classes must name the same classes; {other[0]!r} is in one alone")
+
+    @property
+    def answers_key(self) -> str:  # type: ignore[override]
+        """The key that names the answers."""
+        return "labels" if self.labels else "ordered" if self.ordered else "classes"
+
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the TOML; label k is the k-th, from 0."""
-        return tuple(dict.fromkeys(self.classes.values())) or ("no", "yes")
+        """The classes in their order, else in that of the TOML; label k is the k-th, from 0."""
+        if self.labels:
+            return ("no", "yes")
+        return self.ordered or tuple(dict.fromkeys(self.classes.values())) or ("no", "yes")
+
+    @property
+    def each_label(self) -> dict[str, DiagnosisSpec]:
+        """A diagnosis of yes or no for each of the labels, by its name; empty where there are none."""
+        found = {}
+        for name, of in self.labels.items():
+            own: dict[str, Any] = {"column": of[0]} if self.table is not None else {"codes": of}
+            found[name] = self.model_copy(update={"labels": {}, **own})
+        return found
+
+    @property
+    def label_codes(self) -> Names:
+        """Patterns of the codes that the answer is read from."""
+        return self.codes or tuple(
+            code for of in self.labels.values() for code in of if self.node is not None
+        )
+
+    @property
+    def label_columns(self) -> Names:
+        """Columns that the answer is read from."""
+        if self.column is not None:
+            return (self.column,)
+        return tuple(column for of in self.labels.values() for column in of if self.table is not None)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.class_names
+        """The classes, or the labels."""
+        return tuple(self.labels) or self.class_names
 
     @property
     def tables(self) -> set[str]:
@@ -633,7 +721,8 @@ class DiagnosisSpec(BaseOutcomeSpec):
         -------
         set of str
         """
-        found = [(self.table, self.column), (self.table, self.known), (patient.table, patient.exit)]
+        own = [*self.label_columns, self.known]
+        found = [*((self.table, column) for column in own), (patient.table, patient.exit)]
         return {column for of, column in found if isinstance(column, str) and table in (None, of)}
 
     def answer_words(self, patient: PatientSpec) -> dict[str, tuple[Words, ...]]:
@@ -651,10 +740,11 @@ class DiagnosisSpec(BaseOutcomeSpec):
         -------
         dict of str to tuple of forms
         """
-        if self.column is None or self.table != patient.table:
+        if not self.label_columns or self.table != patient.table:
             return {}
         known = {self.known: _ANY_DAY} if self.known else {}
-        return known | {self.column: (tuple(self.classes),) if self.classes else _NO_AND_YES}
+        words = (tuple(self.classes),) if self.classes else _NO_AND_YES
+        return known | dict.fromkeys(self.label_columns, words)
 
 
 class WorseSpec(Record):

@@ -35,7 +35,8 @@ from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
 from gnnpatient.prognosis.kinds import KINDS, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
-from gnnpatient.prognosis.targets import MIN_REMAINING, label_target
+from gnnpatient.prognosis.rows import answerable_labels
+from gnnpatient.prognosis.targets import MIN_REMAINING, LabelsTarget, LabelTarget
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.study.value_baselines import VALUE_COMPARATORS, TrainingValues
 
@@ -164,7 +165,8 @@ class StackedCox(BaseEstimator):
 
 
 class StackedLogistic(BaseEstimator):
-    """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes.
+    """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes, of
+    several labels a regression each.
 
     Rows, features and their scales are those of StackedCox; a diagnosis with `when = "same"` is read from its
     inputs alone. Landmarks without a label are left out.
@@ -214,16 +216,18 @@ class StackedLogistic(BaseEstimator):
             When a named outcome is survival, or has fewer than two classes among the landmarks.
         """
         self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
+        self.forms_: dict[str, str] = {}
         for name, outcome in X.cohort.outcomes_with_model(self.outcomes).items():
             if outcome.has_curve:
                 if self.outcomes is not None:
                     raise InputError(f"outcome {name!r} is survival; use StackedCox")
                 continue
             labelled = (X if outcome.has_own_moments else spaced_landmarks(X, self.landmarks)).followed(name)
-            target = label_target(outcome, labelled, np.ones(len(labelled), bool))
+            target = target_of(labelled, name)
+            assert isinstance(target, LabelTarget | LabelsTarget)
             labelled, target = labelled[target.known], target[target.known]
-            label = target.label
-            if len(np.unique(label)) < 2:
+            parts: Sequence[LabelTarget] = target.by_label if isinstance(target, LabelsTarget) else (target,)
+            if not any(len(np.unique(part.label[part.known])) > 1 for part in parts):
                 raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
             self.kinds_[name] = X.cohort.inputs([name])
             self.classes_[name] = outcome.names
@@ -231,12 +235,21 @@ class StackedLogistic(BaseEstimator):
             self.names_[name] = kept_names(seen, self.min_patients)
             table = features(seen, self.names_[name])
             self.columns_[name] = table.columns
-            share = len(np.unique(labelled.patient)) / len(labelled)
-            model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
-            self.models_[name] = make_pipeline(_columns(table), model).fit(
-                table, label, logisticregression__sample_weight=target.weight
-            )
+            self.models_[name] = [self._logistic(table, part, labelled.patient) for part in parts]
+            self.forms_[name] = outcome.kind
         return self
+
+    def _logistic(self, table: pl.DataFrame, target: LabelTarget, patient: np.ndarray) -> Pipeline | None:
+        """The model of one label, or of all classes; None of a label that all or none have."""
+        known = target.known
+        if len(np.unique(target.label[known])) < 2:
+            return None
+        share = len(np.unique(patient[known])) / known.sum()
+        model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
+        weight = None if target.weight is None else target.weight[known]
+        return make_pipeline(_columns(table), model).fit(
+            table.filter(known), target.label[known], logisticregression__sample_weight=weight
+        )
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
         """Probability of each class.
@@ -252,18 +265,23 @@ class StackedLogistic(BaseEstimator):
             By the name of the outcome; nan where the label is not open.
         """
         found = {}
-        for name, model in self.models_.items():
-            at_risk, classes = answerable(X, name), self.classes_[name]
+        for name, models in self.models_.items():
+            at_risk, classes, form = answerable(X, name), self.classes_[name], self.forms_[name]
             probability = np.zeros((len(X), len(classes)))
             if len(X):
                 seen = restrict(X, self.kinds_[name])
-                class_probability = model.predict_proba(
-                    features(seen, self.names_[name], self.columns_[name])
-                )
-                # a class that was not there to be learned has 0
-                probability[:, model.classes_] = class_probability
+                table = features(seen, self.names_[name], self.columns_[name])
+                for k, model in enumerate(models):
+                    if model is None:
+                        continue
+                    if form == "labels":
+                        probability[:, k] = model.predict_proba(table)[:, 1]
+                    else:  # a class that was not there to be learned has 0
+                        probability[:, model.classes_] = model.predict_proba(table)
+            if form == "labels":
+                probability[~answerable_labels(X, name, len(classes))] = np.nan
             probability[~at_risk] = np.nan
-            found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk)
+            found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk, kind=form)
         return found
 
 
@@ -272,6 +290,8 @@ COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "worsening": {"cox": StackedCox},
     "recurrent": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
+    "ordered": {"logistic": StackedLogistic},
+    "labels": {"logistic": StackedLogistic},
     "progression": VALUE_COMPARATORS,
 }
 """Estimators of the plain comparators by their names, by the kind of the outcome."""
@@ -451,6 +471,8 @@ class ClassPrior:
         For landmarks without a table of their own.
     tables, near
         As of MarginalModel.
+    kind : str
+        As of DiagnosisForecast.
     """
 
     outcome: str
@@ -458,6 +480,7 @@ class ClassPrior:
     share: np.ndarray  # (class,)
     tables: LandmarkTables = field(default_factory=dict)
     near: NearestTables | None = None
+    kind: str = "diagnosis"
 
     def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
         """The shares of each patient's landmark.
@@ -473,7 +496,10 @@ class ClassPrior:
             Of the one outcome.
         """
         table, at_risk = _of_landmark(X, self.share, self.tables, self.near), answerable(X, self.outcome)
-        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, table, X.ids, X.days, at_risk)}
+        if self.kind == "labels":
+            table = np.where(answerable_labels(X, self.outcome, len(self.classes)), table, np.nan)
+        rows = table, X.ids, X.days, at_risk
+        return {self.outcome: DiagnosisForecast(self.outcome, self.classes, *rows, kind=self.kind)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -554,8 +580,8 @@ def marginal_model(
         return MarginalValues(outcome, *of, predictor.nulls.get(outcome))
     tables = {} if train is None else _tables(train, outcome, tuple(head.get("times", ())))
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
-    if head["kind"] == "diagnosis":
-        return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near)
+    if "classes" in head:
+        return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near, head["kind"])
     return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), overall, tables, near)
 
 
@@ -596,7 +622,7 @@ def fitted_marginal(
     tables = {} if scored is None else _tables(scored, outcome, grid)
     if truth.has_curve:
         return MarginalModel(outcome, truth.names, np.array(grid), overall, tables, near)
-    return ClassPrior(outcome, truth.names, overall, tables, near)
+    return ClassPrior(outcome, truth.names, overall, tables, near, truth.kind)
 
 
 def _tables(train: Landmarks, outcome: str, times: tuple[float, ...]) -> dict[int, np.ndarray]:

@@ -66,7 +66,7 @@ from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import observed_reach
-from gnnpatient.study.scoreboard import Model, ModelRisks, ObservedOutcome, scored_grid
+from gnnpatient.study.scoreboard import TOGETHER, Model, ModelRisks, ObservedOutcome, scored_grid
 from gnnpatient.times import days
 
 TIMED_EPOCHS = 5  # of the longer of two fits that a budget is planned by
@@ -109,8 +109,8 @@ def compare(
     outcome : str
         Name of a survival outcome or a diagnosis.
     cause : str, optional
-        Which cause or class is judged; default: the one named like the outcome, else the first cause or the
-        last class.
+        Which cause, class or label is judged; default: the one named like the outcome, else the first cause
+        or the last class; of ordered classes or several labels all together.
     folds : sequence of Fold or int, default 5
         Splits by patient and group, or how many to make.
     modalities : mapping of str to sequence of str, optional
@@ -281,8 +281,11 @@ class _Design:
 def _judged_cause(cohort: Cohort, outcome: str, cause: str | None, horizons: Sequence[float] | None) -> str:
     """The cause or class that is judged, by default that named like the outcome, else the first or last."""
     known = cohort.outcomes_with_model([outcome])[outcome]
-    names = known.names if known.has_curve else judged(known.names)
+    names = known.names if known.has_curve else judged(known.names, known.kind)
     names = (outcome,) if known.kind == "progression" else names
+    if together := TOGETHER.get(known.kind):
+        names = (together,) if known.kind == "ordered" else (*names, together)
+        cause = together if cause is None else cause
     if cause is None:
         cause = outcome if outcome in names else known.names[0 if known.has_curve else -1]
     if cause not in names:

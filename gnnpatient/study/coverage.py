@@ -16,7 +16,7 @@ from gnnpatient.study.scoreboard import ModelRisks, ObservedOutcome
 
 MIN_PATIENTS = 20  # with an answer, for a figure
 MIN_UNCENSORED = 0.1  # share of patients that must be followed as long as a bound
-WHAT = {"survival": "time bound", "worsening": "time bound", "diagnosis": "set", "progression": "interval"}
+WHAT = {"survival": "time bound", "diagnosis": "set", "ordered": "set", "progression": "interval"}
 
 
 def coverage_rows(
@@ -42,10 +42,12 @@ def coverage_rows(
     Returns
     -------
     list of dict
-        model, what ("time bound", "set", "interval"), level, promise, landmark (None: the mean over landmarks),
-        patients, value (the coverage), low, high, draws, interval, size (mean: days,
-        classes, or the width in the unit of the value).
+        model, what ("time bound", "set", "interval"), level, promise, landmark (None: the mean over
+        landmarks), patients, value (the coverage), low, high, draws, interval, size (mean: days, classes, or
+        the width in the unit of the value).
     """
+    if observed.kind not in WHAT:
+        return []
     X, rows = scored.landmarks, list[dict[str, Any]]()
     for model, answers in scored.calibrated.items():
         held, weight, size = _held(scored, observed, model, answers)
@@ -108,7 +110,7 @@ def _held(
         inside = ((observed.value >= low) & (observed.value <= high)).astype(float)
         return np.where(np.isfinite(observed.value) & np.isfinite(low), inside, np.nan), ones, high - low
     group = pooled_landmark(X.moments)
-    if observed.kind == "diagnosis":
+    if observed.kind in ("diagnosis", "ordered"):
         label, weight = observed.code, ones
         if observed.time is not None and observed.horizon is not None:
             label, weight = followed_labels(observed.code, observed.time, group, observed.horizon)

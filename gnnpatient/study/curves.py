@@ -83,17 +83,19 @@ class Place:
         InputError
             When a name or time is unknown, or nothing can be estimated there.
         """
-        if cause is None and len(board.causes) > 1:
-            raise InputError(f"several causes; name one of {', '.join(board.causes)}, as in cause=")
-        name = board.causes[0] if cause is None else cause
-        if name not in board.causes:
-            raise InputError(f"unknown cause {name!r}{near(name, board.causes)}")
+        causes = [name for name in board.causes if name in board.observed.judged]
+        if cause is None and len(causes) > 1:
+            raise InputError(f"several causes; name one of {', '.join(causes)}, as in cause=")
+        name = causes[0] if cause is None and causes else cause
+        if name is None or name not in causes:
+            raise InputError(f"unknown cause {name!r}{near(name or '', causes)}")
         days = [day for day, place in board.by_landmark.items() if len(place)]
         day = days[0] if landmark is None else landmark
         if day not in days:
             there = ", ".join("all" if one is None else f"{one:g}" for one in days)
             raise InputError(f"no landmark {landmark!r} here; there are {there} (days)")
         rows = board.rows[board.by_landmark[day]]
+        rows = rows[board.observed.opened(board.observed.judged[name], rows)]
         times = cls._horizons(board, horizon)
         found = cls._known(board, name, rows, times)
         estimable = [time for time, at in found.items() if at is not None and at.fewest >= MIN_CASES]

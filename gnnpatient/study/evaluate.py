@@ -41,10 +41,16 @@ if TYPE_CHECKING:
 LEVEL = 0.05  # of p values, after Holm's rule
 MIN_EVENTS = 100  # in the scored patients; below, a comparison cannot be judged (Collins et al. 2016)
 HIDDEN = ("nograph",)  # models of which only the difference to another one is shown
-WHOLE = ("scaled_ibs", "scaled_brier", "scaled_crps")  # by which it is said whether the graph adds anything
+WHOLE = (
+    "scaled_ibs",
+    "scaled_brier",
+    "scaled_crps",
+    "scaled_rps",
+)  # by which it is said whether the graph adds anything
 COMPARED = (  # between two models
     *("auc", "auprc", "c", "brier", "ibs", "scaled_ibs", "scaled_brier"),
     *("rmse", "mae", "crps", "scaled_crps", "scaled_mse"),
+    *("rps", "scaled_rps", "qwk"),
 )
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
@@ -358,7 +364,8 @@ class Evaluation(Shown):
         files, notes = list[Path](), list[str]()
         days = [day for day, rows in self.board.by_landmark.items() if len(rows)]
         kinds = curves.KINDS if self.board.observed.kind == "survival" else ("calibration", "decision")
-        for cause, day, kind in itertools.product(self.board.causes, days, kinds):
+        causes = [cause for cause in self.board.causes if cause in self.board.observed.judged]
+        for cause, day, kind in itertools.product(causes, days, kinds):
             when = [] if day is None else [moment_name(day, self.entry)]
             words = (re.sub(r"\W+", "_", word) for word in (kind, cause, *when))
             file = Path(folder) / f"{'-'.join(words)}.png"
@@ -484,8 +491,10 @@ def evaluate(
     Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`. Of
     events that recur, causes are of the next one; "number_oe", "number_mse" and "number_scaled_mse" are of
     the expected number, see `event_counts`.
-    Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; a landmark
-    without a label is not scored. A task with moments of its own has one figure of them all, landmark None.
+    Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; of ordered
+    classes "at least" each but the lowest; of several labels each of them, where it is open. Figures of all
+    classes or labels together have the cause "all classes" or "all labels". A landmark without a label is not
+    scored. A task with moments of its own has one figure of them all, landmark None.
 
     Parameters
     ----------
@@ -534,13 +543,13 @@ def evaluate(
             raise InputError(
                 f"horizon {horizon:g} days is not among the times at which the forecasts were taken"
             )
-    if cause is not None and cause not in observed.judged:
-        raise InputError(f"unknown cause {cause!r} of {outcome!r}{near(cause, observed.judged)}")
+    if cause is not None and cause not in observed.all_causes:
+        raise InputError(f"unknown cause {cause!r} of {outcome!r}{near(cause, observed.all_causes)}")
     pairs = _pairs(against, tuple(scored.risks))
     board = Scoreboard(
         scored,
         observed,
-        tuple(observed.judged) if cause is None else (cause,),
+        observed.all_causes if cause is None else (cause,),
         _columns(observed, horizons),
         observed.code >= 0,
         without_interval=WITHOUT_INTERVAL,
@@ -628,7 +637,8 @@ def scored_parts(
     if censoring not in ("km", "cox"):
         raise InputError(f"censoring {censoring!r}; must be km or cox")
     if censoring == "cox" and observed.time is None:
-        raise InputError(f"outcome {outcome!r}: no censoring hides its labels; leave out censoring = cox")
+        why = "of several labels there is none" if observed.parts else "no censoring hides its labels"
+        raise InputError(f"outcome {outcome!r}: {why}; leave out censoring = cox")
     return observed, groups_of(landmarks, by)
 
 
@@ -738,10 +748,15 @@ def _pairs(
 
 def _places(board: Scoreboard, averaged: np.ndarray) -> list[tuple[int, int, list[int]]]:
     """Cause, landmark and columns of every figure: landmarks with somebody, then the mean of several."""
-    causes, every = range(len(board.causes)), list(range(len(board.columns)))
-    places = [(k, a, every) for k in causes for a in np.flatnonzero(board.occupied).tolist()]
+    defined = [
+        [c for c, (metric, _) in enumerate(board.columns) if board.observed.defines(cause, metric)]
+        for cause in board.causes
+    ]
+    landmarks = np.flatnonzero(board.occupied).tolist()
+    places = [(k, a, columns) for k, columns in enumerate(defined) for a in landmarks]
     if len(board.by_landmark) > 1:
-        places += [(k, len(board.by_landmark), np.flatnonzero(averaged).tolist()) for k in causes]
+        mean = [[c for c in columns if averaged[c]] for columns in defined]
+        places += [(k, len(board.by_landmark), columns) for k, columns in enumerate(mean)]
     return places
 
 

@@ -39,7 +39,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from gnnpatient.cohort.cohort import Cohort
-from gnnpatient.cohort.diagnosis import Diagnosis
+from gnnpatient.cohort.diagnosis import Diagnosis, Labels, OrderedDiagnosis
 from gnnpatient.cohort.outcomes import Task
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
@@ -279,9 +279,20 @@ def _of_task(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Iterator
     yield from _of_classes(_with_inputs(cohort, name), name, truth.patient, truth.label, once, fold, seed)
 
 
+def _of_labels(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Iterator[_Question]:
+    """One question a label, as of a diagnosis of it alone."""
+    for label, part in cast(Labels, cohort.outcomes[name]).each.items():
+        alone = replace(cohort, outcomes={**cohort.outcomes, name: part})
+        for question in _of_diagnosis(alone, name, fold, seed):
+            coverage = replace(question.coverage, cause=label)
+            yield replace(question, coverage=coverage, claim=f"tells who has {name}: {label}")
+
+
 QUESTIONS: Mapping[type, Callable[[Cohort, str, np.ndarray, int], Iterator[_Question]]] = {
     Survival: _of_survival,
     Diagnosis: _of_diagnosis,
+    OrderedDiagnosis: _of_diagnosis,
+    Labels: _of_labels,
     Task: _of_task,
 }
 """What is judged of an outcome, by its class; of others nothing."""

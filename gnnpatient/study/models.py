@@ -18,12 +18,13 @@ from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.forecast import Answer, Forecast, judged
 from gnnpatient.prognosis.kinds import KINDS, target_of
+from gnnpatient.prognosis.rows import answerable_labels
 from gnnpatient.prognosis.run import RANDOM_LANDMARKS, scored_landmarks
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
 from gnnpatient.study.evaluate import Evaluation, evaluate
-from gnnpatient.study.scoreboard import LEARN_AHEAD, Model, ModelRisks, scored_grid
+from gnnpatient.study.scoreboard import LEARN_AHEAD, TOGETHER, Model, ModelRisks, scored_grid
 from gnnpatient.times import DAY, days
 
 ALWAYS_BESIDE = ("null", "nograph")  # names of what stands beside every model, with its comparators
@@ -222,7 +223,10 @@ def _judged(known: Outcome, outcome: str) -> tuple[str, ...]:
     """Causes, classes that figures are about, or of a value the outcome itself."""
     if known.has_curve:
         return known.names
-    return (outcome,) if known.kind == "progression" else judged(known.names)
+    if known.kind == "progression":
+        return (outcome,)
+    together = TOGETHER.get(known.kind)
+    return (*judged(known.names, known.kind), *((together,) if together else ()))
 
 
 def horizon_days(horizons: Sequence[float | str] | None) -> list[float] | None:
@@ -371,8 +375,10 @@ def answer_of(name: str, model: Any, X: Landmarks, outcome: str, cause: str | No
     if found.outcome != outcome and found.outcome in X.cohort.outcomes:
         raise InputError(f"model {name!r}: a forecast of {found.outcome!r}, to be scored as {outcome!r}")
     names = (outcome,) if isinstance(found, ProgressionForecast) else known.names
+    if known.kind in TOGETHER:  # their figures need all classes, or labels
+        cause = None
     _check_names(name, found, outcome, names, cause)
-    _check_values(name, found, names if cause is None else (cause,))
+    _check_values(name, found, names if cause is None else (cause,), X)
     return found
 
 
@@ -409,7 +415,7 @@ def _check_names(name: str, found: Answer, outcome: str, names: Sequence[str], c
         raise InputError(f"model {name!r}: no forecast of {noun} {missing[0]!r} of {outcome!r}; add it{hint}")
 
 
-def _check_values(name: str, found: Answer, wanted: Sequence[str]) -> None:
+def _check_values(name: str, found: Answer, wanted: Sequence[str], X: Landmarks) -> None:
     """Refuse what is no probability."""
     if isinstance(found, Forecast):
         values = np.stack([found.incidence[:, found.slot(one)] for one in wanted])
@@ -417,6 +423,9 @@ def _check_values(name: str, found: Answer, wanted: Sequence[str]) -> None:
         values = found.probability[None]
     else:
         values = np.stack([found.probability[:, found.slot(one)] for one in wanted])
+        if found.kind == "labels":  # one that is known already has none
+            closed = ~answerable_labels(X, found.outcome, len(found.classes))
+            values = np.where(closed[:, [found.slot(one) for one in wanted]].T, 0.0, values)
     absent = ~np.isfinite(values).reshape(len(wanted), len(found), -1).all((0, 2))
     if absent.any():
         raise InputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Landmarks, join_landmarks
-from gnnpatient.cohort.outcomes import Progression
+from gnnpatient.cohort.outcomes import Labels, Progression
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
 from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
@@ -38,6 +38,9 @@ WORDS = {
     "scaled_brier": "scaled Brier",
     "scaled_crps": "scaled CRPS",
     "scaled_mse": "scaled MSE",
+    "rps": "RPS",
+    "scaled_rps": "scaled RPS",
+    "qwk": "quadratic-weighted kappa",
 }
 """Metrics in sentences."""
 
@@ -114,6 +117,25 @@ SCORE_SETS = {
         deciding=("auc", "scaled_brier"),
         selecting="brier",
     ),
+    "ordered": ScoreSet(
+        at_horizon=(),
+        overall=(
+            *("auc", "auprc", "brier", "oe", "slope", "ici", "scaled_brier"),
+            *("rps", "scaled_rps", "qwk"),
+        ),
+        compared_at_horizon=(),
+        compared_overall=("qwk", "rps", "scaled_rps"),
+        deciding=("qwk", "scaled_rps"),
+        selecting="rps",
+    ),
+    "labels": ScoreSet(
+        at_horizon=(),
+        overall=("auc", "auprc", "brier", "oe", "slope", "ici", "scaled_brier"),
+        compared_at_horizon=(),
+        compared_overall=("auc", "brier", "scaled_brier"),
+        deciding=("auc", "scaled_brier"),
+        selecting="brier",
+    ),
     "progression": ScoreSet(
         at_horizon=(),
         overall=(
@@ -128,11 +150,19 @@ SCORE_SETS = {
     ),
 }
 """By the kind of an outcome. Of a progression AUC and Brier score are of being seen, the others of the value.
+Of ordered classes RPS and kappa are of all classes together, the others of a class or a higher one.
 
 References: AUC (Blanche et al. 2013), C (Uno et al. 2011, Wolbers et al. 2014), Brier score and its integral
 IBS (Graf et al. 1999), scaled scores 1 - score / score of the marginal model (Kattan & Gerds 2018), O/E and
-slope (Cox 1958, Van Calster et al. 2019), ICI (Austin & Steyerberg 2019).
+slope (Cox 1958, Van Calster et al. 2019), ICI (Austin & Steyerberg 2019), RPS (Epstein 1969), kappa with
+squared distances (Cohen 1968).
 """
+
+TOGETHER = {"ordered": "all classes", "labels": "all labels"}
+"""By the kind of an outcome, the cause of the figures that are of all of its classes or labels."""
+
+OF_ALL = {"ordered": ("rps", "scaled_rps", "qwk"), "labels": ("auc", "auprc", "brier", "scaled_brier")}
+"""The metrics of those figures. Of labels they are means over those that 5 patients have, and 5 have not."""
 
 
 @runtime_checkable
@@ -255,8 +285,12 @@ def _recurrent_risks(forecast: RecurrentForecast, times: np.ndarray, X: Landmark
 
 
 def _class_risks(forecast: DiagnosisForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
-    """Of each class that is judged (landmark, 1)."""
-    return {name: forecast.risk(name)[:, None] for name in judged(forecast.classes)}
+    """Of each class or label that is judged (landmark, 1); 0 of a label that is known already."""
+    names = judged(forecast.classes, forecast.kind)
+    risks = {name: forecast.risk(name)[:, None] for name in names}
+    if forecast.kind != "labels":
+        return risks
+    return {name: np.where(np.isnan(risk), 0.0, risk) for name, risk in risks.items()}
 
 
 def _calibrated(forecast: Answer) -> np.ndarray:
@@ -321,7 +355,7 @@ class ObservedOutcome:
     Attributes
     ----------
     kind : str
-        "survival" of all outcomes with curves, "diagnosis" or "progression".
+        "survival" of all outcomes with curves, "diagnosis", "ordered", "labels" or "progression".
     code : (landmark,) int64 array
         Survival: the event, 0 = censored. Diagnosis: the class, -1 = not looked for; with a horizon 1 = seen,
         2 = dead or gone before, 0 = neither. Progression: 1 = a value was seen, 0 = none was, though the
@@ -342,6 +376,9 @@ class ObservedOutcome:
         Of a progression what was seen; nan where nothing was.
     seen : (landmark,) float64 array or None
         Of a progression whether a value was seen, 1 or 0; nan where the window was not followed to its end.
+    parts : tuple of ObservedOutcome
+        Of several labels what came of each, yes or no. Then `code` is 0 where any of them was looked for or
+        may still be, and `group` where any is known.
     """
 
     kind: str
@@ -354,6 +391,7 @@ class ObservedOutcome:
     pooled: bool = False
     value: np.ndarray | None = None  # (landmark,) float64
     seen: np.ndarray | None = None  # (landmark,) float64
+    parts: tuple[ObservedOutcome, ...] = ()
 
     @classmethod
     def of(cls, landmarks: Landmarks, outcome: str) -> ObservedOutcome:
@@ -383,7 +421,10 @@ class ObservedOutcome:
             event, names = truth["event"].astype(np.int64), ("event_free", *known.names)
             group = known.strata[landmarks.patient] if known.has_patient_groups else event
             return cls("survival", event, truth["time"], causes, group, names)
-        classes = {name: known.names.index(name) for name in judged(known.names)}
+        if isinstance(known, Labels):
+            return cls._of_labels(landmarks, known, truth["label"].astype(np.int64))
+        first = 1 if known.kind == "ordered" or len(known.names) == 2 else 0
+        classes = {name: first + k for k, name in enumerate(judged(known.names, known.kind))}
         label = truth["label"].astype(np.int64)
         horizon = None if known.horizon is None else known.horizon / DAY
         code, time = label, None
@@ -391,6 +432,22 @@ class ObservedOutcome:
             event, time = known.course(landmarks.patient, landmarks.at)
             code = event.astype(np.int64)
         return cls(known.kind, code, time, classes, label, known.names, horizon, known.has_own_moments)
+
+    @classmethod
+    def _of_labels(cls, landmarks: Landmarks, known: Labels, label: np.ndarray) -> ObservedOutcome:
+        """Read yes or no of each label."""
+        horizon, parts = None if known.horizon is None else known.horizon / DAY, []
+        for k, part in enumerate(known.parts):
+            code, time = label[:, k], None
+            if part.has_course:
+                event, time = part.course(landmarks.patient, landmarks.at)
+                code = np.where(part.at_risk(landmarks.patient, landmarks.at), event.astype(np.int64), -1)
+            parts.append(cls("diagnosis", code, time, {"yes": 1}, label[:, k], ("no", "yes"), horizon))
+        code = np.where(np.any([part.code >= 0 for part in parts], axis=0), 0, -1)
+        group = np.where((label >= 0).any(1), 0, -1)
+        judged_labels = {name: k for k, name in enumerate(known.names)}
+        names = known.names
+        return cls(known.kind, code, None, judged_labels, group, names, horizon, parts=tuple(parts))
 
     @classmethod
     def _of_value(cls, landmarks: Landmarks, known: Progression, outcome: str) -> ObservedOutcome:
@@ -462,9 +519,70 @@ class ObservedOutcome:
         -------
         dict of str to int
         """
+        every = np.ones(len(self.code), bool)
+        return {name: len(np.unique(landmarks.patient[had])) for name, had in self.with_each(every).items()}
+
+    def with_each(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Which of some landmarks count as with each cause, class or label.
+
+        Parameters
+        ----------
+        rows : (row,) int64 or (landmark,) bool array
+            The landmarks.
+
+        Returns
+        -------
+        dict of str to (row,) bool array
+        """
+        if self.parts:
+            pairs = zip(self.names, self.parts, strict=True)
+            return {name: part.group[rows] == 1 for name, part in pairs}
         first = 1 if self.kind == "survival" else 0
-        each = list(enumerate(self.names))[first:]
-        return {name: len(np.unique(landmarks.patient[self.group == k])) for k, name in each}
+        return {name: self.group[rows] == k for k, name in list(enumerate(self.names))[first:]}
+
+    @property
+    def together(self) -> str | None:
+        """The cause of figures that are of all classes or labels; None where there is none."""
+        return TOGETHER.get(self.kind)
+
+    @property
+    def all_causes(self) -> tuple[str, ...]:
+        """Every cause of which there are figures."""
+        return (*self.judged, *((self.together,) if self.together is not None else ()))
+
+    def defines(self, cause: str, metric: str) -> bool:
+        """Whether a metric is one of a cause.
+
+        Parameters
+        ----------
+        cause : str
+            One of `all_causes`.
+        metric : str
+            Name of the score.
+
+        Returns
+        -------
+        bool
+        """
+        if cause == self.together:
+            return metric in OF_ALL[self.kind]
+        return self.kind != "ordered" or metric not in OF_ALL[self.kind]
+
+    def opened(self, k: int, rows: np.ndarray) -> np.ndarray:
+        """Which of some landmarks are scored for one cause: of a label those at which it was open.
+
+        Parameters
+        ----------
+        k : int
+            Code of the cause.
+        rows : (row,) int64 array
+            Positions of the landmarks.
+
+        Returns
+        -------
+        (row,) bool array
+        """
+        return self.parts[k].code[rows] >= 0 if self.parts else np.ones(len(rows), bool)
 
     def labels(
         self,
@@ -479,9 +597,9 @@ class ObservedOutcome:
         Parameters
         ----------
         k : int
-            Code of the class.
+            Code of the class, or position of the label.
         rows : (row,) int64 array
-            Positions of the landmarks.
+            Positions of the landmarks, see `opened`.
         weight : (row,) array
             How often each was drawn.
         patient : (row,) array, optional
@@ -494,8 +612,11 @@ class ObservedOutcome:
         metrics.AtHorizon or None
             None where nothing can be estimated.
         """
+        if self.parts:
+            return self.parts[k].labels(1, rows, weight, patient, hazard)
         if self.time is None or self.horizon is None:
-            return metrics.labelled(self.code[rows] == k, weight=weight, patient=patient)
+            case = self.code[rows] >= k if self.kind == "ordered" else self.code[rows] == k
+            return metrics.labelled(case, weight=weight, patient=patient)
         time, event = self.time[rows], self.code[rows]
         staying = _censoring(time, event, weight, hazard)
         return metrics.at_horizon(
@@ -632,9 +753,8 @@ class Scoreboard:
         out = np.full(shape, np.nan)
         score = {
             "survival": self._curve_scores,
-            "diagnosis": self._label_scores,
             "progression": self._value_scores,
-        }[self.observed.kind]
+        }.get(self.observed.kind, self._label_scores)
         for i, place in enumerate(self.by_landmark.values()):
             drawn = place[weight[place] > 0]
             if len(drawn):
@@ -652,19 +772,23 @@ class Scoreboard:
         horizons = list(dict.fromkeys(h for _, h in self.columns if h is not None))
         found: dict[tuple[str, float | None, float | None], float] = {}
         for cause in self.causes:
+            if cause == self.observed.together:
+                continue
             k = self.observed.judged[cause]
             for day, place in self.by_landmark.items():
-                if not len(place):
+                rows = self.rows[place]
+                rows = rows[self.observed.opened(k, rows)]
+                if not len(rows):
                     continue
-                rows, weight = self.rows[place], np.ones(len(place), np.int64)
+                weight = np.ones(len(rows), np.int64)
                 patient = self._repeated_patients(rows)
                 known: Mapping[Any, metrics.AtHorizon | None]
                 if self.observed.kind == "progression":
                     known = {self.observed.horizon: self._seen(rows, weight)[1]}
-                elif self.observed.kind == "diagnosis":
-                    known = {self.observed.horizon: self.observed.labels(k, rows, weight, patient)}
-                else:
+                elif self.observed.kind == "survival":
                     known = self._known(horizons, k, rows, weight)
+                else:
+                    known = {self.observed.horizon: self.observed.labels(k, rows, weight, patient)}
                 found |= {(cause, day, h): at.fewest for h, at in known.items() if at is not None}
         return found
 
@@ -761,23 +885,108 @@ class Scoreboard:
         return out
 
     def _label_scores(self, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]) -> np.ndarray:
-        """Scores of probabilities of a class at one landmark: (cause, model, column)."""
+        """Scores of probabilities of classes or labels at one landmark: (cause, model, column)."""
+        together = self.observed.together
+        causes = tuple(self.observed.judged) if together in self.causes else self.causes
+        each = [self._scores_of(cause, rows, weight, skip) for cause in causes]
+        if together not in self.causes:
+            return np.stack(each)
+        whole = self._scores_of_all(np.stack(each), rows, weight, self._counted(rows))
+        return np.stack([whole if cause == together else each[causes.index(cause)] for cause in self.causes])
+
+    def _scores_of(
+        self, cause: str, rows: np.ndarray, weight: np.ndarray, skip: Collection[str]
+    ) -> np.ndarray:
+        """Scores of one class or label at one landmark: (model, column)."""
+        k = self.observed.judged[cause]
+        open_ = self.observed.opened(k, rows)
+        out = np.full((len(self.names), len(self.columns)), np.nan)
+        if not open_.any():
+            return out
+        rows, weight = rows[open_], weight[open_]
         patient, fold = self._repeated_patients(rows), self.models.fold[rows]
         hazard = None if self.hazard is None else self.hazard[rows]
-        out = np.full((len(self.causes), len(self.names), len(self.columns)), np.nan)
-        for i, cause in enumerate(self.causes):
-            known = self.observed.labels(self.observed.judged[cause], rows, weight, patient, hazard)
-            risks = [by_class[cause][rows, 0] for by_class in self.models.risks.values()]
-            brier = [_score("brier", risk, known, fold) for risk in risks]
-            null = brier[self.names.index("null")] if "null" in self.names else np.nan
-            for m, risk in enumerate(risks):
-                ready = {"brier": brier[m], "scaled_brier": 1 - brier[m] / null if null else np.nan}
-                for c, (metric, _) in enumerate(self.columns):
-                    if metric in ready:
-                        out[i, m, c] = ready[metric]
-                    elif metric not in skip:
-                        out[i, m, c] = _score(metric, risk, known, fold)
+        known = self.observed.labels(k, rows, weight, patient, hazard)
+        risks = [by_class[cause][rows, 0] for by_class in self.models.risks.values()]
+        brier = [_score("brier", risk, known, fold) for risk in risks]
+        null = brier[self.names.index("null")] if "null" in self.names else np.nan
+        for m, risk in enumerate(risks):
+            ready = {"brier": brier[m], "scaled_brier": 1 - brier[m] / null if null else np.nan}
+            for c, (metric, _) in enumerate(self.columns):
+                if metric in ready:
+                    out[m, c] = ready[metric]
+                elif metric not in skip and self.observed.defines(cause, metric):
+                    out[m, c] = _score(metric, risk, known, fold)
         return out
+
+    @cached_property
+    def _enough(self) -> dict[float | None, np.ndarray]:
+        """By landmark, of which labels enough patients are cases, and enough others: (cause,) bool."""
+        judged_causes = tuple(self.observed.judged)
+        fewest = replace(self, causes=judged_causes).fewest()
+        horizon = self.observed.horizon
+        return {
+            day: np.array([fewest.get((one, day, horizon), 0) >= MIN_CASES for one in judged_causes])
+            for day in self.by_landmark
+        }
+
+    def _counted(self, rows: np.ndarray) -> np.ndarray:
+        """Which classes or labels the figures of all together are of, at the landmark of rows: (cause,) bool.
+
+        The same in all draws: else a draw without a rare label would have another mean.
+        """
+        if self.observed.kind != "labels":
+            return np.ones(len(self.observed.judged), bool)
+        at = next(day for day, place in self.by_landmark.items() if np.isin(rows[0], self.rows[place]))
+        return self._enough[at]
+
+    def _scores_of_all(
+        self, each: np.ndarray, rows: np.ndarray, weight: np.ndarray, counted: np.ndarray
+    ) -> np.ndarray:
+        """Scores of all classes or labels together, of those of each (cause, model, column): (model, column).
+
+        Of labels the mean over those that are counted; the scaled Brier score is that of their mean.
+        """
+        out = np.full(each.shape[1:], np.nan)
+        null = self.names.index("null") if "null" in self.names else None
+        place = {metric: c for c, (metric, _) in enumerate(self.columns)}
+        if not counted.any():
+            return out
+        mean = self._briers(each, place, rows, weight)[counted].mean(0)
+        scaled = 1 - mean / mean[null] if null is not None and mean[null] else np.full(len(mean), np.nan)
+        ready = {"rps": mean, "scaled_rps": scaled, "brier": mean, "scaled_brier": scaled}
+        for metric, c in place.items():
+            if not self.observed.defines(self.observed.together or "", metric):
+                continue
+            if metric in ready:
+                out[:, c] = ready[metric]
+            elif metric == "qwk":
+                out[:, c] = self._kappas(rows, weight)
+            else:
+                out[:, c] = each[counted, :, c].mean(0)
+        return out
+
+    def _briers(
+        self, each: np.ndarray, place: Mapping[str, int], rows: np.ndarray, weight: np.ndarray
+    ) -> np.ndarray:
+        """The Brier score of each class or label: (cause, model)."""
+        if "brier" in place:
+            found: np.ndarray = each[:, :, place["brier"]]
+            return found
+        only = replace(self, columns=(("brier", self.observed.horizon),), causes=tuple(self.observed.judged))
+        return only._label_scores(rows, weight, ())[:, :, 0]
+
+    def _kappas(self, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Agreement of the median class of each forecast with what came: (model,)."""
+        found = []
+        for by_class in self.models.risks.values():
+            at_least = np.stack([by_class[cause][rows, 0] for cause in self.observed.judged], 1)
+            median = (at_least >= 0.5).sum(1)
+            classes = len(self.observed.names)
+            found.append(
+                metrics.weighted_kappa(median, self.observed.code[rows], classes, weight=weight.astype(float))
+            )
+        return np.array(found)
 
 
 def _censoring(

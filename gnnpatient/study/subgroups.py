@@ -243,14 +243,11 @@ class _Column:
     @cached_property
     def counts(self) -> list[dict[str, Any]]:
         observed, patient = self.board.observed, self.board.models.landmarks.patient
-        first = 1 if observed.kind == "survival" else 0
         rows: list[dict[str, Any]] = []
         for group, part in self.parts.items():
             known = part.rows[observed.has_label[part.rows]]
-            events = {
-                name: len(np.unique(patient[known[observed.group[known] == k]]))
-                for k, name in list(enumerate(observed.names))[first:]
-            }
+            each = observed.with_each(known)
+            events = {name: len(np.unique(patient[known[had]])) for name, had in each.items()}
             about = {"by": self.by, "group": group, "patients": len(np.unique(patient[known]))}
             rows.append({**about, "events": events, "reference": False})
         if rows:

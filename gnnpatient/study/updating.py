@@ -5,6 +5,8 @@ References
 Steyerberg EW, Borsboom GJJM, van Houwelingen HC, Eijkemans MJC, Habbema JDF (2004). Stat Med 23:2567-2586
 (updating a prediction model: intercept; intercept and slope).
 van Houwelingen HC (2000). Stat Med 19:3401-3415 (calibration of a survival model elsewhere).
+Van Hoorde K, Vergouwe Y, Timmerman D, Van Huffel S, Steyerberg EW, Van Calster B (2014). Stat Med
+33:2585-2596 (updating a multinomial model).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Update:
     ----------
     kind : str
         "survival": the complementary log-log, on which the intercept is a log hazard ratio and holds at all
-        times; "diagnosis": the logit.
+        times; "diagnosis": the logit, of a class or a label.
     intercept, slope : float
         0 and 1 leave everything as it is.
     """
@@ -61,6 +63,97 @@ class Update:
         """
         link, inverse, _ = _LINKS[self.kind]
         return inverse(self.intercept + self.slope * link(risk))
+
+
+@dataclass(frozen=True, eq=False)
+class ClassUpdate:
+    """New probabilities of several classes by old ones: intercept + slope * log, scaled to sum to one.
+
+    Attributes
+    ----------
+    intercept : (class,) float64 array
+        All 0, with a slope of 1, leave everything as it is.
+    slope : float
+        The same for all classes.
+    """
+
+    intercept: np.ndarray  # (class,)
+    slope: float = 1.0
+
+    def __call__(self, probability: np.ndarray) -> np.ndarray:
+        """Update probabilities.
+
+        Parameters
+        ----------
+        probability : (row, class) array
+            Sums to one over the classes.
+
+        Returns
+        -------
+        (row, class) array
+            Sums to one over the classes.
+
+        Examples
+        --------
+        >>> double = ClassUpdate(np.log([1.0, 1.0, 2.0]))
+        >>> double(np.array([[0.5, 0.25, 0.25]]))
+        array([[0.4, 0.2, 0.4]])
+        """
+        score = self.intercept + self.slope * np.log(_inside(probability))
+        each = np.exp(score - score.max(1, keepdims=True))
+        found: np.ndarray = each / each.sum(1, keepdims=True)
+        return found
+
+
+def fit_class_update(
+    way: str, probability: np.ndarray, label: np.ndarray, weight: np.ndarray, learned: np.ndarray
+) -> ClassUpdate:
+    """The update of several classes that is likeliest, of rows with a weight each.
+
+    Parameters
+    ----------
+    way : {"intercept", "slope"}
+        What is fitted: an intercept for each class with a slope of 1, or these and one slope.
+    probability : (row, class) array
+        Forecast.
+    label : (row,) int64 array
+        Position of the class that came.
+    weight : (row,) array
+        How often each counts.
+    learned : (class,) bool array
+        Classes that get an intercept; the others, and the first of these, keep theirs at 0.
+
+    Returns
+    -------
+    ClassUpdate
+        A slope that does not rise is none: then with the intercepts alone.
+    """
+    x, came = np.log(_inside(probability)), np.eye(probability.shape[1])[label]
+    moved = np.flatnonzero(learned)[1:]
+    # (row, class, term): what each term adds to the score of a class
+    terms = np.repeat(np.eye(x.shape[1])[None, :, moved], len(x), 0)
+    terms = np.concatenate([terms, x[:, :, None]], 2)
+    b = np.append(np.zeros(len(moved)), 1.0)
+    free = np.append(np.ones(len(moved), bool), way == "slope")
+
+    def found() -> ClassUpdate:
+        intercept = np.zeros(x.shape[1])
+        intercept[moved] = b[:-1]
+        return ClassUpdate(intercept, float(b[-1]))
+
+    for _ in range(STEPS):
+        share = found()(probability)
+        slope = np.einsum("rkt,rk,r->t", terms, came - share, weight)[free]
+        mean = np.einsum("rkt,rk->rt", terms, share)
+        spread = np.einsum("rkt,rku,rk,r->tu", terms, terms, share, weight)
+        information = (spread - (mean * weight[:, None]).T @ mean)[np.ix_(free, free)]
+        step = np.linalg.lstsq(information, slope)[0]
+        b[free] += np.clip(step, -1, 1)
+        if not len(step) or np.abs(step).max() < 1e-8:
+            break
+    if way == "slope" and not b[-1] > 0:
+        return fit_class_update("intercept", probability, label, weight, learned)
+    return found()
 
 
 def fit_update(kind: str, way: str, risk: np.ndarray, case: np.ndarray, weight: np.ndarray) -> Update:
@@ -110,7 +203,8 @@ def with_update(
 
     So nobody's risk is updated by what came of that patient or, where splits keep groups together, of the
     group. Of a survival outcome each cause has an update of its own for all landmarks and times together;
-    where the updated risks of all causes exceed 1 they are scaled down to it.
+    where the updated risks of all causes exceed 1 they are scaled down to it. Of three or more classes one
+    update moves all of them, so that they still sum to one; each of several labels has its own.
 
     Parameters
     ----------
@@ -145,6 +239,10 @@ def with_update(
     notes = []
     for model in models:
         old = scored.risks[model]
+        if observed.kind in ("diagnosis", "ordered") and len(old) > 1:
+            risks[f"{model}+{way}"], note = _updated_classes(scored, observed, model, way, half)
+            notes.append(note)
+            continue
         new = {cause: np.array(risk, float) for cause, risk in old.items()}
         for cause, risk in old.items():
             found = [_fitted(scored, observed, cause, risk, way, half == side) for side in (0, 1)]
@@ -154,6 +252,49 @@ def with_update(
         total = np.sum(list(new.values()), 0) if observed.kind == "survival" else np.ones(1)
         risks[f"{model}+{way}"] = {cause: risk / np.maximum(total, 1) for cause, risk in new.items()}
     return replace(scored, fold=2 * scored.fold + half, risks=risks), notes
+
+
+def _updated_classes(
+    scored: ModelRisks, observed: ObservedOutcome, model: str, way: str, half: np.ndarray
+) -> tuple[dict[str, np.ndarray], str]:
+    """The risks of several classes, all updated together, and what the update is."""
+    old, ordered = scored.risks[model], observed.kind == "ordered"
+    each = np.concatenate([np.asarray(risk, float) for risk in old.values()], 1)
+    if ordered:  # at least each class but the lowest: their differences are the classes
+        one, zero = np.ones((len(each), 1)), np.zeros((len(each), 1))
+        each = -np.diff(np.concatenate([one, each, zero], 1), axis=1)
+    new, found = each.copy(), list[ClassUpdate | None]()
+    for side in (0, 1):
+        update = _fitted_classes(scored, observed, each, way, half == side)
+        found.append(update)
+        if update is not None:
+            new[half != side] = update(each[half != side])
+    said = [
+        "none"
+        if update is None
+        else ", ".join(f"{name} {x:+.2f}" for name, x in zip(observed.names, update.intercept, strict=True))
+        + (f", slope {update.slope:.2f}" if way == "slope" else "")
+        for update in found
+    ]
+    few = f" (none: fewer than two classes of {MIN_CASES} patients)" if None in found else ""
+    start = f"{model}+{way}, all classes: intercepts"
+    note = f"{start} {said[0]} by one half, {said[1]} by the other{few}, each scored on the other"
+    if ordered:
+        new = new[:, ::-1].cumsum(1)[:, -2::-1]
+    return {cause: new[:, [k]] for k, cause in enumerate(old)}, note
+
+
+def _fitted_classes(
+    scored: ModelRisks, observed: ObservedOutcome, probability: np.ndarray, way: str, part: np.ndarray
+) -> ClassUpdate | None:
+    """An update of all classes fitted on some landmarks; None where too few patients are of two classes."""
+    rows = np.flatnonzero(part & (observed.code >= 0))
+    label, patient = observed.code[rows], scored.landmarks.patient[rows]
+    classes = range(probability.shape[1])
+    learned = np.array([len(np.unique(patient[label == k])) >= MIN_CASES for k in classes])
+    if learned.sum() < 2:
+        return None
+    return fit_class_update(way, probability[rows], label, np.ones(len(rows)), learned)
 
 
 def _halves(scored: ModelRisks, seed: int) -> np.ndarray:
@@ -170,16 +311,18 @@ def _fitted(
 ) -> Update:
     """An update fitted on some landmarks; one that changes nothing where too few had the event."""
     parts, cases = [], set[int]()
+    kind = observed.kind if observed.kind in _LINKS else "diagnosis"
     for rows in scored.landmarks.by_landmark.values():
         rows = rows[part[rows] & (observed.code[rows] >= 0)]
+        rows = rows[observed.opened(observed.judged[cause], rows)]
         for column, known in _known(scored, observed, cause, rows):
             used = known.share > 0
             parts.append((risk[rows, column][used], known.case[used], known.share[used]))
             cases |= set(scored.landmarks.patient[rows[known.case]].tolist())
     if len(cases) < MIN_CASES:
-        return Update(observed.kind)
+        return Update(kind)
     old, case, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return fit_update(observed.kind, way, old.astype(float), case, weight)
+    return fit_update(kind, way, old.astype(float), case, weight)
 
 
 def _known(

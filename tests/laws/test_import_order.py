@@ -31,7 +31,8 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__main__": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "metrics": "incidence pairs horizon recurrent calibration scores decision values resampling coherence",
+    "metrics": "incidence pairs horizon recurrent calibration scores ordered decision values resampling "
+    "coherence",
     "spec": "patterns masks explain tables lineage nodes outcomes graph examples reference",
     "readers": "database dates csv_file frames tables standard meds omop fhir",
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
@@ -51,8 +52,8 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
     "intervals pooling scoreboard mixed_model value_baselines baselines seen_again event_counts coverage "
-    "subgroups curves figures updating evaluate oracle validation models crossval ablations fitting budget comparison "
-    "missingness compare report",
+    "subgroups curves figures updating evaluate oracle validation models crossval ablations fitting budget "
+    "comparison missingness compare report",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }
