@@ -239,7 +239,7 @@ class Calibration:
             (landmark,).
         """
         members, size = ends.shape[:2]
-        flat = np.moveaxis(ends, 0, 1).reshape(size, -1)
+        flat = np.moveaxis(ends, 0, 1).reshape(size, members * ends.shape[2])
         mass = np.tile(self.mass / members, members)
         order = np.argsort(flat, axis=1, kind="stable")
         upto = self.above[0] + mass[order].cumsum(1)

@@ -1539,8 +1539,26 @@ def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) ->
 def followed_labels(
     event: np.ndarray, time: np.ndarray, landmark: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Label (-1 = lost before the horizon) and weight of each row: `event` 1 is yes, any other end no.
+    """Read what came within a horizon, where that is known, and for how many each row stands.
 
+    Parameters
+    ----------
+    event : ndarray
+        (landmark,) int64, 1 = yes, above 1 = gone without it, 0 = lost.
+    time : ndarray
+        (landmark,) float64, days until then.
+    landmark : ndarray
+        (landmark,) int64, number of the landmark time, see `pooled_landmark`.
+    horizon : float
+        Days.
+
+    Returns
+    -------
+    tuple of ndarray
+        The label, 1 = yes, 0 = no, -1 = lost before the horizon; and the weight.
+
+    Examples
+    --------
     >>> followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
     (array([ 1,  0, -1,  0]), array([0.75, 0.75, 0.  , 1.5 ]))
     """
