@@ -23,7 +23,8 @@ from gnnpatient.errors import InputError
 from gnnpatient.prognosis.disclosure import counted
 
 LEVEL = 0.9  # that is shown where none is asked for
-MAX_SCORES = 100  # that are kept
+MAX_SCORES = 60, 40  # that are kept of the most surprised patients, and of the others
+SURPRISED = 0.3  # share of the patients of whom more scores are kept
 DIGITS = 4  # of a score that is kept
 SLACK = 1e-12  # of sums of shares
 
@@ -114,9 +115,14 @@ class Calibration:
         >>> found.threshold(0.9), found.threshold(0.99) is None
         (0.9, True)
         """
-        step = max(least, -(-len(score) // MAX_SCORES), 1)
+        first = int(SURPRISED * len(score))
+        steps = [
+            max(least, -(-n // most)) for n, most in zip((first, len(score) - first), MAX_SCORES, strict=True)
+        ]
         order = np.argsort(-score, kind="stable")
-        ranks = np.arange(step - 1, len(score), step)
+        top = np.arange(steps[0] - 1, len(score), steps[0])
+        top = top[: max(first // steps[0], 1)]
+        ranks = np.append(top, np.arange(top[-1] + steps[1], len(score), steps[1])) if len(top) else top
         if patients < max(2 * least, 2) or not len(ranks):
             return None
         # rounded up, which makes an answer wider

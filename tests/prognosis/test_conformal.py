@@ -247,13 +247,13 @@ class Part:
 @pytest.mark.slow
 def test_nine_of_ten_values_lie_in_the_interval(tmp_path):
     """4 000 held-out patients of the simulated clinic, at four landmarks."""
-    write_clinic(tmp_path / "data", 5000, seed=11)
+    write_clinic(tmp_path / "data", 6000, seed=11)
     cohort = read_cohort("clinic", tmp_path / "data")
-    X = cohort.landmarks(np.arange(1000), n=8, seed=0).followed("level")
+    X = cohort.landmarks(np.arange(2000), n=8, seed=0).followed("level")
     model = PrognosisModel(outcomes=["level"], families=("linear",)).fit(X)
     inside, seen = 0, 0
     for at, to in ((0, 365), (365, 730), (730, 1095), (1095, 1825)):
-        Y = cohort.at(at, patient=np.arange(1000, 5000), to=to).followed("level")
+        Y = cohort.at(at, patient=np.arange(2000, 6000), to=to).followed("level")
         value, (low, high) = seen_values(Y, "level"), model.forecast(Y)["level"].interval(0.9)
         inside += ((value >= low) & (value <= high)).sum()
         seen += np.isfinite(value).sum()
