@@ -23,6 +23,7 @@ from rich.console import Console
 from gnnpatient import InputError, PrognosisModel, metrics, read_cohort, read_spec
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.datasets.shipped import DATA
+from gnnpatient.files import atomic_file
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.fitted import family_models
 from gnnpatient.study.folds import Fold, read_folds
@@ -126,27 +127,32 @@ def main() -> None:
     except InputError as refusal:
         parser.error(str(refusal))
     times = np.arange(0, study.last + 0.01, 0.25) * YEAR
-    found, names = [], dict[str, None]()
-    for fold in folds:
-        landmarks = cohort.landmarks(fold.train, times).followed(study.outcome)
-        for name in models:
+    found, parts = [], args.out.with_suffix(".parts")
+    parts.mkdir(parents=True, exist_ok=True)  # a run that was stopped goes on from here
+    for fold, name in itertools.product(folds, models):
+        part = parts / f"{fold.repeat}-{fold.fold}-{name}-{args.members}-{args.seed}.parquet"
+        if not part.is_file():
             began = time.perf_counter()
+            landmarks = cohort.landmarks(fold.train, times).followed(study.outcome)
             model = make(name, study, args.members, args.seed).fit(landmarks)
             answers: Mapping[str, Model] = {name: model}
             if isinstance(model, PrognosisModel):
                 answers = answers | family_models(model.predictor_, study.outcome)
-            for answer, one in answers.items():
-                names[answer] = None
-                found += [
-                    part.select(pl.lit(answer).alias("model"), pl.all())
-                    for part in pairs(one, cohort, fold, study)
-                ]
+            each = [
+                rows.select(pl.lit(answer).alias("model"), pl.all())
+                for answer, one in answers.items()
+                for rows in pairs(one, cohort, fold, study)
+            ]
+            with atomic_file(part) as file:
+                pl.concat(each).write_parquet(file)
             took = time.perf_counter() - began
             console.print(f"repeat {fold.repeat} fold {fold.fold} {name}: {took:.1f} s")
+        found.append(pl.read_parquet(part))
+    names = list(dict.fromkeys(pl.concat(found)["model"].to_list()))
     scored = np.unique(np.concatenate([fold.test for fold in folds]))
     rows = pl.concat(found).join(weights(cohort, scored, study), on=["landmark", "gap"])
     rows.write_parquet(args.out)
-    print("\n".join(figures(rows, list(names))))
+    print("\n".join(figures(rows, names)))
 
 
 if __name__ == "__main__":

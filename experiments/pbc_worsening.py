@@ -32,6 +32,7 @@ from gnnpatient.times import DAY
 
 YEAR = 365.25
 MODELS = ("gnn", "cox")
+FIRST = ("auc", "oe", "scaled_ibs", "oe_between", "log_between")  # figures of the first row
 WORSE = {  # node type, codes, and what is worse
     "decompensation": ("sign", ["ascites", "edema"], {"reaches": 0.25}),  # .25: the mean of none and some
     "stage": ("stage", ["stage"], {"plus": 1}),
@@ -128,7 +129,7 @@ def first_row(found: Evaluation, models: Sequence[str]) -> list[str]:
     lines = []
     for model in [*models, "gnn-cox"]:
         for row in found.rows:
-            wanted = row["metric"] in ("auc", "oe", "scaled_ibs") and row["landmark"] is None
+            wanted = row["metric"] in FIRST and row["landmark"] is None
             if row["model"] == model and row["cause"] == "worse" and wanted and row["value"] is not None:
                 within = "" if row["horizon"] is None else f"{row['horizon'] / YEAR:g} y"
                 around = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from gnnpatient.prognosis.checkpoint import load_predictor
     from gnnpatient.prognosis.estimator import PrognosisModel
     from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+    from gnnpatient.prognosis.multistate import StatesForecast
     from gnnpatient.prognosis.predictor import Predictor
+    from gnnpatient.prognosis.recurrent import RecurrentForecast
     from gnnpatient.prognosis.values import ProgressionForecast
     from gnnpatient.spec.graph import GraphSpec, read_spec
 
@@ -39,7 +41,9 @@ __all__ = [
     "Predictor",
     "PrognosisModel",
     "ProgressionForecast",
+    "RecurrentForecast",
     "Refused",
+    "StatesForecast",
     "StratifiedPatientKFold",
     "__version__",
     "build_graphs",
@@ -61,6 +65,8 @@ _HOME = {
     "Predictor": "prognosis.predictor",
     "PrognosisModel": "prognosis.estimator",
     "ProgressionForecast": "prognosis.values",
+    "RecurrentForecast": "prognosis.recurrent",
+    "StatesForecast": "prognosis.multistate",
     "Refused": "errors",
     "StratifiedPatientKFold": "cohort.splits",
     "build_graphs": "cohort.build",

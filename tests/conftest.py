@@ -69,6 +69,17 @@ def given_ridge(monkeypatch):
     monkeypatch.setattr(linear._Learning, "choose", choose)
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Intervals of 20 draws, where their width is not what is tested."""
+    from gnnpatient import metrics
+
+    whole = metrics.bootstrap
+    monkeypatch.setattr(
+        metrics, "bootstrap", lambda score, unit, n, seed: whole(score, unit, n=20, seed=seed)
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

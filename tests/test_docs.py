@@ -47,6 +47,7 @@ SLOW = {
     "docs/how-to/hand-on.md",
     "docs/how-to/mimic.md",
     "docs/how-to/notebook.md",
+    "docs/how-to/recurrent.md",
     "docs/how-to/your-network.md",
     "docs/how-to/your-tables.md",
     "docs/tutorial.md",

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 # that `evaluate` shows of each horizon or class, or of a value
 METRICS = (
     *("rmse", "crps", "coverage", "auc", "auprc", "brier", "oe", "rps", "qwk"),
-    *("number_oe", "number_scaled_mse"),
+    *("oe_between", "log_between", "number_oe", "number_scaled_mse", "state_oe"),
 )
-OVERALL = ("scaled_ibs", "scaled_brier", "scaled_crps", "scaled_rps")  # and of each landmark
+OVERALL = (  # and of each landmark
+    *("scaled_ibs", "scaled_brier", "scaled_crps", "scaled_rps", "state_scaled_ibs"),
+)
 COMPARED = (  # that `compare` shows
     *("c", "auc", "qwk"),
     *("scaled_ibs", "scaled_brier", "scaled_rps", "scaled_mse", "scaled_crps"),

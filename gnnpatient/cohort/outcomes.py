@@ -3,8 +3,8 @@
 Every kind has the same attributes, so that no caller has to test for a class:
 
 =====================  ================================================================================
-`kind`                 "survival", "recurrent", "diagnosis" (also of a task), "ordered", "labels",
-                       "progression" or "worsening"
+`kind`                 "survival", "recurrent", "states", "diagnosis" (also of a task), "ordered",
+                       "labels", "progression" or "worsening"
 `has_model`            a model is fitted for it
 `has_curve`            a model gives the incidence of its causes over time; else a probability per class
 `has_course`           patients may be lost before it is known; `course` gives event and time
@@ -32,6 +32,7 @@ from gnnpatient.cohort.diagnosis import Diagnosis, Labels, Task
 from gnnpatient.cohort.packed import Events
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.recurrent import Recurrent
+from gnnpatient.cohort.states import States
 from gnnpatient.cohort.survival import Spells, Survival
 from gnnpatient.cohort.worsening import Worsening
 from gnnpatient.spec.outcomes import OutcomeSpec, ProgressionSpec, SurvivalSpec
@@ -44,6 +45,7 @@ __all__ = [
     "Progression",
     "Recurrent",
     "Spells",
+    "States",
     "Survival",
     "Task",
     "Worsening",
@@ -53,11 +55,12 @@ __all__ = [
     "stored_labels",
 ]
 
-Outcome = Survival | Recurrent | Diagnosis | Task | Labels | Progression | Worsening
+Outcome = Survival | Recurrent | States | Diagnosis | Task | Labels | Progression | Worsening
 
 
 def _survival(spec: SurvivalSpec, columns: StoredColumns, patients: int) -> Survival:
-    return (Recurrent if spec.recurrent else Survival).from_columns(spec, columns, patients)
+    kind = Recurrent if spec.recurrent else States if spec.states else Survival
+    return kind.from_columns(spec, columns, patients)
 
 
 # What reads an outcome from its own columns, by its kind. A progression has none, it is read from the rows.

@@ -15,6 +15,39 @@ from gnnpatient.spec.outcomes import SurvivalSpec
 from gnnpatient.times import DAY, NEVER
 
 
+class Places:
+    """Finds moments of patients among their events.
+
+    Parameters
+    ----------
+    owner, happened : ndarray
+        Patient and second of each event, (event,) int64, sorted by both.
+    """
+
+    def __init__(self, owner: np.ndarray, happened: np.ndarray):
+        # a patient and a second make one number
+        self.low = int(min(happened.min(initial=0), 0))
+        self.span = int(happened.max(initial=0)) - self.low + 2
+        self.key = owner * self.span + (happened - self.low)
+
+    def __call__(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Count the events of all patients before, or at, these moments of theirs.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) int64.
+        """
+        where = patient * self.span + (at - self.low).clip(-1, self.span - 2)
+        found: np.ndarray = np.searchsorted(self.key, where, "right")
+        return found
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Recurrent(Survival):
     """Events that recur, with every one of a patient's, and what ends them.
@@ -58,17 +91,8 @@ class Recurrent(Survival):
         return 2 * super().strata + some
 
     @cached_property
-    def _span(self) -> tuple[int, int]:
-        """The first second of anything, and how many there are: a patient and a second make one number."""
-        low = int(min(self.happened.min(initial=0), 0))
-        return low, int(self.happened.max(initial=0)) - low + 2
-
-    def _place(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """How many events of all patients lie before or at these moments of theirs."""
-        low, span = self._span
-        key = self.owner * span + (self.happened - low)
-        found: np.ndarray = np.searchsorted(key, patient * span + (at - low).clip(-1, span - 2), "right")
-        return found
+    def _places(self) -> Places:
+        return Places(self.owner, self.happened)
 
     def later(
         self, patient: np.ndarray, at: np.ndarray
@@ -90,8 +114,8 @@ class Recurrent(Survival):
             Seconds after the origin, (landmark,) int64.
         """
         gone, end = self.observed_end(patient, at)
-        first = self._place(patient, at)
-        return first, np.maximum(self._place(patient, end), first), gone, end
+        first = self._places(patient, at)
+        return first, np.maximum(self._places(patient, end), first), gone, end
 
     def truth(self, patient: np.ndarray, at: np.ndarray, to: np.ndarray | None = None) -> np.ndarray:
         """Give what was observed after each landmark.

@@ -111,7 +111,8 @@ def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
         rows.append(_add_table(record, part, table, where, found))
     if (found.time == FOREVER).all() and not found.undated.any():
         flag_unmatched_cells(source, part.place, spec, part.table)
-    every = tuple(np.concatenate(x) for x in zip(*rows, strict=True)) if rows else None
+    owners, times = zip(*rows, strict=True) if rows else ((), ())
+    every = (np.concatenate(owners), np.concatenate(times)) if rows else None
     return replace(found, time=np.where(found.time == FOREVER, NEVER, found.time), every=every)
 
 

@@ -71,8 +71,8 @@ def read_intervals(record: Record, name: str, outcome: SurvivalSpec) -> Interval
     order = order[_first_of_repeats(*(column[order] for column in columns_of_rows))]
     rows = _Rows(name, view, order, owner[order], start[order], stop[order], stop_end[order], len(patients))
     wrong = rows.wrong(columns)
-    recurs = 1 if outcome.recurrent else 0
-    parts = [part for one in events for part in rows.event_times(one, ~wrong, recurs)]
+    passing = [1 + outcome.cause_names.index(name) for name in outcome.passing]
+    parts = [part for one in events for part in rows.event_times(one, ~wrong, passing)]
     first, last = rows.ends
     at_first = order[first]
     there = np.zeros(len(patients), bool)
@@ -207,16 +207,18 @@ class _Rows:
             f'"{self.view.table}", column = "{stop}", pick = "last" }}'
         )
 
-    def event_times(self, events: _Events, right: np.ndarray, recurs: int = 0) -> list[CauseTimes]:
-        """The event of each patient, by the column's causes; of the one that recurs (0 = none) every one."""
+    def event_times(
+        self, events: _Events, right: np.ndarray, passing: Sequence[int] = ()
+    ) -> list[CauseTimes]:
+        """The event of each patient, by the column's causes; of those that do not end it every one."""
         (_, last), count, cause = self.ends, self.patients, events.cause[self.order]
         found = []
-        if recurs in events.causes:
-            of = np.flatnonzero((cause == recurs) & right[self.owner])
+        for k in set(passing) & set(events.causes):
+            of = np.flatnonzero((cause == k) & right[self.owner])
             never, every = np.full(count, NEVER), (self.owner[of], self.stop_end[of])
             open_end, nobody = np.full(count, FOREVER), np.zeros(count, bool)
-            found.append(CauseTimes(recurs, never, never, open_end, nobody, every=every))
-            cause = np.where(cause == recurs, 0, cause)
+            found.append(CauseTimes(k, never, never, open_end, nobody, every=every))
+            cause = np.where(cause == k, 0, cause)
         is_last = np.zeros(len(self.owner), bool)
         is_last[last] = True
         earlier = (cause > 0) & ~is_last & right[self.owner]
@@ -225,7 +227,7 @@ class _Rows:
         counts = is_last if events.pick != "first" else _first_where(self.owner, cause > 0)
         rows = np.flatnonzero(counts & (cause > 0) & right[self.owner])
         for k in events.causes:
-            if k == recurs:
+            if k in passing:
                 continue
             of = rows[cause[rows] == k]
             time, begun = np.full(count, NEVER), np.full(count, NEVER)

@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from gnnpatient.cohort.recurrent import Recurrent
+from gnnpatient.cohort.states import States
 from gnnpatient.cohort.survival import Survival
+from gnnpatient.errors import InputError
 from gnnpatient.ingest import ends, periods
 from gnnpatient.ingest.causes import read_cause
 from gnnpatient.ingest.intervals import flag_gaps, read_intervals
@@ -68,21 +70,25 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
         undated = draft.undated | (part.undated & (part.time == NEVER))
         censored = np.minimum(draft.censored, part.censored)
         draft = replace(draft, parts=[*draft.parts, part], censored=censored, undated=undated)
-    return _with_recurrences(draft) if outcome.recurrent else draft
+    return _with_passing(draft) if outcome.passing else draft
 
 
-def _with_recurrences(draft: Draft) -> Draft:
-    """With every time of the event that recurs, apart from what ends it."""
-    owners, times = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+def _with_passing(draft: Draft) -> Draft:
+    """With every time of the causes that do not end it, apart from those that do."""
+    spec, found = draft.spec, [np.zeros((0, 3), np.int64)]
+    passing = {1 + spec.cause_names.index(name) for name in spec.passing}
     for part in draft.parts:
-        if part.cause == 1:
+        if part.cause in passing:
             dated = np.flatnonzero((part.time != NEVER) & (part.time != FOREVER))
             owner, time = (dated, part.time[dated]) if part.every is None else part.every
-            owners.append(owner)
-            times.append(time)
-    pairs = np.unique(np.stack([np.concatenate(owners), np.concatenate(times)], 1), axis=0)
-    rest = [replace(part, cause=part.cause - 1) for part in draft.parts if part.cause != 1]
-    return replace(draft, spec=draft.spec.ending, parts=rest, recurrences=(pairs[:, 0], pairs[:, 1]))
+            found.append(np.stack([owner, time, np.full(len(owner), part.cause)], 1))
+    ending = spec.ending
+    rest = [
+        replace(part, cause=1 + ending.cause_names.index(spec.cause_names[part.cause - 1]))
+        for part in draft.parts
+        if part.cause not in passing
+    ]
+    return replace(draft, spec=ending, parts=rest, passing=np.unique(np.concatenate(found), axis=0))
 
 
 def _with_intervals(record: Record, draft: Draft) -> Draft:
@@ -183,25 +189,56 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
     _flag_follow_up(record, draft, time, event)
     sooner = until if (until < time).any() else None
     label = Survival(time, event, draft.spec.cause_names, until=sooner, spells=spells)
-    return label if draft.recurrences is None else _recurrent(record, name, outcome, label, draft.recurrences)
+    if draft.passing is None and not outcome.states:
+        return label
+    passing = np.zeros((0, 3), np.int64) if draft.passing is None else draft.passing
+    passing = _until_the_end(record, name, outcome, label, passing)
+    if outcome.recurrent:
+        return Recurrent.of(label, outcome.cause_names[0], passing[:, 0], passing[:, 1])
+    return _states(name, outcome, label, passing)
 
 
-def _recurrent(
-    record: FollowUp, name: str, outcome: SurvivalSpec, end: Survival, every: tuple[np.ndarray, np.ndarray]
-) -> Recurrent:
-    """With the events of each patient up to the end; those after it are counted, and dropped."""
-    owner, happened = every
-    recurs = outcome.cause_names[0]
+def _until_the_end(
+    record: FollowUp, name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray
+) -> np.ndarray:
+    """The events of each patient up to the end; those after it are counted, and dropped."""
+    owner, happened, _ = passing.T
     last = end.time.copy()
     if end.spells is not None:
         np.maximum.at(last, end.spells.patient, end.spells.time)
     known = end.time[owner] != NEVER
     beyond = known & (happened > last[owner])
     if beyond.any():
-        step = [f"{recurs} after the end, not counted", int(beyond.sum())]
+        step = [f"{' or '.join(outcome.passing)} after the end, not counted", int(beyond.sum())]
         record.source.outcome_steps.setdefault(name, []).append(step)
-    keep = known & ~beyond
-    return Recurrent.of(end, recurs, owner[keep], happened[keep])
+    found: np.ndarray = passing[known & ~beyond]
+    return found
+
+
+def _states(name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray) -> States:
+    """With the state of each patient from each time on; of two at one moment the later in the spec."""
+    names = outcome.state_names
+    code = np.array([0, *(names.index(cause) for cause in outcome.cause_names)])
+    time, event = event_in_any_spell(end)[::-1]
+    ended = np.flatnonzero((event > 0) & (time != NEVER))
+    at_end = np.array([0, *(names.index(cause) for cause in end.causes)])[event[ended]]
+    owner, happened = np.append(passing[:, 0], ended), np.append(passing[:, 1], time[ended])
+    state = np.append(code[passing[:, 2]], at_end)
+    order = np.lexsort((state, happened, owner))
+    owner, happened, state = owner[order], happened[order], state[order]
+    again = np.append((np.diff(owner) == 0) & (np.diff(happened) == 0), False)[: len(owner)]
+    owner, happened, state = owner[~again], happened[~again], state[~again]
+    before = np.where(np.diff(owner, prepend=-1) == 0, np.roll(state, 1), 0)
+    stays = before == state
+    moves = {(names.index(a), names.index(b)) for a, b in outcome.moves}
+    pairs, count = np.unique(np.stack([before, state], 1)[~stays], axis=0, return_counts=True)
+    for (a, b), n in zip(pairs.tolist(), count.tolist(), strict=True):
+        if (a, b) not in moves:
+            raise InputError(
+                f"outcome {name!r}: {n} time(s) a patient goes from {names[a]!r} to {names[b]!r}, which is "
+                f'not among states; add "{names[a]} -> {names[b]}", or correct the times'
+            )
+    return States.of(end, names, owner[~stays], happened[~stays], state[~stays])
 
 
 def _without_early(source: SourceTables, draft: Draft, early: np.ndarray) -> np.ndarray:

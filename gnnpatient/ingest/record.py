@@ -234,9 +234,9 @@ class Draft:
         In whom it happened at an unknown time.
     intervals : Intervals or None
         The start-stop rows that it is read from; None = there are none.
-    recurrences : tuple of ndarray or None
-        Of an event that recurs patient and time of each, sorted, each moment once; `spec` and `parts` are
-        then of what ends it. None = no event recurs.
+    passing : ndarray or None
+        Of causes that do not end it patient, time and position among the causes of each time that one
+        happened, sorted; `spec` and `parts` are then of what ends it. None = every cause does.
     """
 
     name: str
@@ -247,7 +247,7 @@ class Draft:
     censored: np.ndarray  # (patient,) int64 seconds
     undated: np.ndarray  # (patient,) bool
     intervals: Intervals | None = None
-    recurrences: tuple[np.ndarray, np.ndarray] | None = None  # (event,) int64 each
+    passing: np.ndarray | None = None  # (event, 3) int64
 
     @property
     def first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -39,6 +39,7 @@ from gnnpatient.metrics.scores import (
     integrate,
     integrated_brier,
 )
+from gnnpatient.metrics.states import SeenStates, Stays, seen_states, transition_probabilities
 from gnnpatient.metrics.values import (
     coverage,
     crps,
@@ -57,6 +58,8 @@ __all__ = [
     "Coherence",
     "CoxCensoring",
     "SeenNumber",
+    "SeenStates",
+    "Stays",
     "aalen_johansen",
     "at_horizon",
     "at_horizons",
@@ -89,6 +92,8 @@ __all__ = [
     "ranked_probability",
     "rmse",
     "seen_number",
+    "seen_states",
+    "transition_probabilities",
     "weighted_kappa",
     "width",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gnnpatient.errors import InputError
 from gnnpatient.model.intervals import SeenIntervals
-from gnnpatient.model.paths import PathConfig, PathHead, RecurrentConfig
+from gnnpatient.model.paths import PathConfig, PathHead, RecurrentConfig, StatesConfig
 from gnnpatient.model.scores import Scores, courses, hold
 from gnnpatient.model.values import ProgressionConfig, ProgressionHead
 
@@ -826,6 +826,7 @@ HEADS: dict[str, tuple[type, type[nn.Module]]] = {
     "survival": (SurvivalConfig, SurvivalHead),
     "worsening": (SurvivalConfig, WorseningHead),
     "recurrent": (RecurrentConfig, PathHead),
+    "states": (StatesConfig, PathHead),
     "diagnosis": (DiagnosisConfig, DiagnosisHead),
     "ordered": (DiagnosisConfig, OrderedHead),
     "labels": (DiagnosisConfig, LabelsHead),

@@ -199,7 +199,99 @@ class RecurrentConfig:
         return {"kind": self.kind, "causes": list(self.causes), "times": list(self.times)}
 
 
-PathConfig = RecurrentConfig
+@dataclass(frozen=True, kw_only=True)
+class StatesConfig:
+    """What a head of several states predicts: in which one a patient will be, from each that can be left.
+
+    Attributes
+    ----------
+    kind : str
+        Always ``"states"``.
+    states : tuple of str
+        Names of the states: those that can be left, then those that end it.
+    sources, targets : tuple of int
+        From and to which state each transition leads.
+    times : tuple of float
+        Ends of the intervals in days after the landmark, rising; the last one is the horizon.
+
+    Raises
+    ------
+    InputError
+        When a transition leads nowhere, nothing ends it, or the times do not rise from above 0.
+    """
+
+    kind: Literal["states"] = "states"
+    states: tuple[str, ...]
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ends, size = set(self.sources), len(self.states)
+        if not ends or ends != set(range(len(ends))) or len(ends) == size:
+            raise InputError("states: those that can be left come first, and one at least ends it")
+        if len(self.targets) != len(self.sources) or not set(self.targets) <= set(range(size)):
+            raise InputError("transitions: each leads from a state to one of the states")
+        if not self.times or any(a >= b for a, b in zip((0.0, *self.times), self.times, strict=False)):
+            raise InputError(f"times {list(self.times)}; must be days above 0, rising")
+
+    @property
+    def transitions(self) -> tuple[tuple[int, int], ...]:
+        """From and to which state each leads."""
+        return tuple(zip(self.sources, self.targets, strict=True))
+
+    @property
+    def num_starts(self) -> int:
+        """How many states can be left."""
+        return len(set(self.sources))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the prediction for one landmark: (start, state and transition, time)."""
+        return self.num_starts, len(self.states) + len(self.sources), len(self.times)
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The states that end it."""
+        return self.states[self.num_starts :]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The states that end it."""
+        return self.causes
+
+    def probabilities(
+        self, answer: Float[Tensor, "landmark transition time"]
+    ) -> Float[Tensor, "landmark start slot time"]:
+        """What a family answers, as probabilities of states and numbers of transitions.
+
+        Parameters
+        ----------
+        answer : Float[Tensor, "landmark transition time"]
+            Log cumulative hazards.
+
+        Returns
+        -------
+        Float[Tensor, "landmark start slot time"]
+            From each state that can be left, at the end of each interval: the probability of each state; then
+            the expected number of each transition.
+        """
+        found = follow(answer, self.transitions, len(self.states), range(self.num_starts))
+        return torch.cat(found, 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as lists, strings and numbers.
+
+        Returns
+        -------
+        dict
+            Keys ``kind``, ``states``, ``sources``, ``targets`` and ``times``.
+        """
+        names = ("states", "sources", "targets", "times")
+        return {"kind": self.kind} | {name: list(getattr(self, name)) for name in names}
+
+
+PathConfig = RecurrentConfig | StatesConfig
 
 
 def poisson(
@@ -248,7 +340,7 @@ class PathHead(nn.Module):
 
     Parameters
     ----------
-    config : RecurrentConfig
+    config : RecurrentConfig or StatesConfig
         Transitions and time grid.
     channels : int
         Channels of the pools.

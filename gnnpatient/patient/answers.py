@@ -14,6 +14,7 @@ from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.prognosis.conformal import LEVEL
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+from gnnpatient.prognosis.multistate import StatesForecast
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.rows import answerable
@@ -70,9 +71,10 @@ class CurveAnswer:
         Returns
         -------
         dict
-            kind, times (days), event_free, incidence, low and high (model spread) by cause; calibrated: None,
-            or level, days event-free at least, the cutoff up to which that is bounded, the promise of the
-            method, and the number of patients; and the statement in words.
+            kind, times (days), event_free, incidence, low and high (model spread) by cause, and time_lost:
+            the mean days that each cause takes up to each time; calibrated: None, or level, days event-free at
+            least, the cutoff up to which that is bounded, the promise of the method, and the number of
+            patients; and the statement in words.
         """
         f = self.forecast
         bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
@@ -85,6 +87,7 @@ class CurveAnswer:
             "incidence": {cause: f.risks(f.times, cause)[0].tolist() for cause in f.causes},
             "low": low if spread else None,
             "high": high if spread else None,
+            "time_lost": {c: [float(f.time_lost(c, t)[0]) for t in f.times.tolist()] for c in f.causes},
             "calibrated": _time_bound(f),
             "statement": self.statement,
         }
@@ -143,6 +146,63 @@ class RecurrentAnswer(CurveAnswer):
         rows = [(f"next {f.causes[0]}", *rows[0][1:]), *rows[1:]]
         numbers = [_number(f, horizon) for horizon in default_horizons(float(f.times[-1]))]
         return head, [*rows, (f"number of {f.causes[0]}", *numbers)]
+
+
+@dataclass(frozen=True, eq=False)
+class StatesAnswer(CurveAnswer):
+    """What is expected of several states: the probability of each, and the time in those that can be left.
+
+    Attributes
+    ----------
+    forecast : StatesForecast
+        Of one landmark.
+    """
+
+    forecast: StatesForecast
+
+    @property
+    def title(self) -> str:
+        """What the numbers are, and the state at the landmark."""
+        return f"{super().title}, now {self.forecast.states[int(self.forecast.now[0])]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON.
+
+        Returns
+        -------
+        dict
+            As of a `CurveAnswer` of the states that end it, with now, states (the probability of each at each
+            time) and transitions (the expected number of each).
+        """
+        f = self.forecast
+        more = {
+            "now": f.states[int(f.now[0])],
+            "states": {state: f.occupation[0, k].tolist() for k, state in enumerate(f.states)},
+            "transitions": {move: f.number[0, q].tolist() for q, move in enumerate(f.moves)},
+        }
+        return super().to_dict() | {"kind": "states"} | more
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """For people: a head and rows, the probability of each state after some times, and the days in it.
+
+        Returns
+        -------
+        tuple
+            The names of the columns, and the rows as text.
+        """
+        f = self.forecast
+        horizons = default_horizons(float(f.times[-1]))
+        rows = [
+            (state, *(percent(f.in_state(state, t), self._in_state(state, t)) for t in horizons))
+            for state in f.states
+        ]
+        passing = [state for state in f.states if state not in f.causes]
+        rows += [(f"days {state}", *(f"{f.time_in(state, t)[0]:.0f}" for t in horizons)) for state in passing]
+        return ["after", *map(duration, horizons)], rows
+
+    def _in_state(self, state: str, horizon: float) -> Band:
+        """The model spread, where it does not stand alone."""
+        return self.forecast.in_state_spread(state, horizon) if self.forecast.is_calibrated else None
 
 
 def _number(forecast: RecurrentForecast, horizon: float) -> str:
@@ -345,6 +405,7 @@ OutcomeAnswer = CurveAnswer | ClassAnswer | ValueAnswer
 ANSWERS: Mapping[type, Callable[[Any], OutcomeAnswer]] = {
     Forecast: CurveAnswer,
     RecurrentForecast: RecurrentAnswer,
+    StatesForecast: StatesAnswer,
     DiagnosisForecast: ClassAnswer,
     ProgressionForecast: ValueAnswer,
 }

@@ -47,6 +47,7 @@ KINDS: Mapping[str, _Kind] = {
     "survival": _CURVES,
     "worsening": _CURVES,
     "recurrent": _CURVES,
+    "states": _CURVES,
     "diagnosis": _CLASSES,
     "ordered": _CLASSES,
     "labels": _CLASSES,
@@ -68,7 +69,8 @@ class Predictions:
         id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
         null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
         (train, test, null where unknown). Of events that recur expected, expected_low and expected_high: how
-        many there will be. Of a progression, beside them and else null: to (days after the
+        many there will be. Of several states a row for each as cause, and state: that at the landmark. Of a
+        progression, beside them and else null: to (days after the
         landmark), code, quantile, value.
     cohort : Cohort
     notes : tuple of str

@@ -24,6 +24,7 @@ from gnnpatient.model.values import ProgressionConfig, last_value
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.aggregates import MAX_BINS, MISSING, Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks
+from gnnpatient.prognosis.multistate import StatesTarget
 from gnnpatient.prognosis.problem import Problem, draw_landmarks
 from gnnpatient.prognosis.recurrent import RecurrentTarget
 from gnnpatient.prognosis.states import from_states
@@ -398,7 +399,7 @@ def _person_periods(
     """
     some = target[sample.rows]
     into = np.eye(bands.max() + 1)[bands]  # (time, band)
-    if isinstance(some, RecurrentTarget):
+    if isinstance(some, RecurrentTarget | StatesTarget):
         happened, exposed = (np.einsum("lkt,tb->lbk", part, into) for part in _counted(some, expected))
         return _banded(sample, happened, exposed)
     first = some.between(tuple(times), expected[0]) if isinstance(some, WorseningTarget) else None
@@ -420,7 +421,9 @@ def _person_periods(
     return _banded(sample, count, exposure)
 
 
-def _counted(target: RecurrentTarget, expected: Float[ndarray, "cause time"]) -> tuple[ndarray, ndarray]:
+def _counted(
+    target: RecurrentTarget | StatesTarget, expected: Float[ndarray, "cause time"]
+) -> tuple[ndarray, ndarray]:
     """Counts, and expected counts: (landmark, transition, time) each."""
     count, exposure = target.columns
     return count.astype(np.float64), exposure * expected

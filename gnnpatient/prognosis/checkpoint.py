@@ -63,7 +63,8 @@ else:
     _AnyHead = reduce(or_, (config for config, _ in HEADS.values()))
 
 NamedHead = Annotated[_AnyHead, Field(discriminator="kind"), AfterValidator(_named_slots)]
-Table = list[list[float]] | list[float]  # (1 + cause, time) or (class,)
+# (start, slot, time), (1 + cause, time) or (class,)
+Table = list[list[list[float]]] | list[list[float]] | list[float]
 
 
 class _Closed(BaseModel):

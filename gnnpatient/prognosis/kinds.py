@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+from gnnpatient.prognosis.multistate import StatesForecast, StatesTarget
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
 from gnnpatient.prognosis.targets import LabelsTarget, LabelTarget, OrderedTarget, SurvivalTarget, Target
 from gnnpatient.prognosis.value_target import ProgressionTarget
@@ -34,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "survival": Kind(SurvivalTarget, Forecast),
     "worsening": Kind(WorseningTarget, Forecast),
     "recurrent": Kind(RecurrentTarget, RecurrentForecast),
+    "states": Kind(StatesTarget, StatesForecast),
     "diagnosis": Kind(LabelTarget, DiagnosisForecast),
     "ordered": Kind(OrderedTarget, DiagnosisForecast),
     "labels": Kind(LabelsTarget, DiagnosisForecast),

@@ -364,6 +364,7 @@ LOSSES: Mapping[str, Any] = {
     "survival": _SurvivalLoss,
     "worsening": _WorseningLoss,
     "recurrent": _PathLoss,
+    "states": _PathLoss,
     "diagnosis": _DiagnosisLoss,
     "ordered": _OrderedLoss,
     "labels": _LabelsLoss,

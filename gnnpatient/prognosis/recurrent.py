@@ -126,7 +126,7 @@ class RecurrentTarget(SurvivalTarget):
 
     def __getitem__(self, rows: np.ndarray) -> RecurrentTarget:
         names = ("event", "time", "gone", "end", "first", "last", "at", "count", "exposure")
-        some = {name: getattr(self, name) for name in names}
+        some: dict[str, Any] = {name: getattr(self, name) for name in names}
         return replace(self, **{name: x if x is None else x[rows] for name, x in some.items()})
 
     def events(self) -> tuple[np.ndarray, np.ndarray]:

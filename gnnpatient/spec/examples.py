@@ -366,6 +366,16 @@ recurrent = true                                 # every infection counts, until
 [outcomes.infections.causes]
 infection = { table = "events.csv", time = "day", where = { event = "infection" } }
 death = { time = "died" }
+
+[outcomes.course]                                # in which state, and from when on
+kind = "survival"
+table = "patients.csv"
+states = ["well -> relapse", "relapse -> well", "well -> death", "relapse -> death"]
+
+[outcomes.course.causes]
+well = { table = "events.csv", time = "day", where = { event = "remission" } }
+relapse = { table = "events.csv", time = "day", where = { event = "relapse" } }
+death = { time = "died" }
 """,
     ),
     "causes = { CAUSE = { ... } }": (

@@ -163,7 +163,9 @@ class GraphSpec(Shown, Record):
         if (only := outcome.needs_format) and self.format is None:
             raise InputError(f"{place}.{only}: needs the events of a format ({', '.join(FORMATS)})")
         survival = [
-            n for n, other in self.outcomes.items() if other.kind == "survival" and not other.recurrent
+            name
+            for name, other in self.outcomes.items()
+            if other.kind == "survival" and not (other.recurrent or other.states)
         ]
         _check_known(f"{place}.gone", outcome.ended_by, (*survival, *outcome.ended_by_words))
 

@@ -292,6 +292,12 @@ class SurvivalSpec(BaseOutcomeSpec):
         description="true: the first cause happens again and again, and every one of its rows counts; the "
         "other causes end it",
     )
+    states: Names = Field(
+        default=(),
+        description='transitions that there are, as in "well -> relapse"; a patient begins in the first '
+        "state, each other one is entered at every time of the cause of its name, and what cannot be left "
+        "ends it",
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> SurvivalSpec:
@@ -312,7 +318,49 @@ class SurvivalSpec(BaseOutcomeSpec):
             )
         if self.recurrent:
             self._check_recurrent()
+        if self.states:
+            self._check_states()
         return self
+
+    def _check_states(self) -> None:
+        if self.recurrent:
+            raise InputError(
+                "recurrent = true and states = [...] are two kinds of outcome; remove one of them"
+            )
+        for move in self.states:
+            ends = [end.strip() for end in move.split("->")]
+            if len(ends) != 2 or not all(ends) or ends[0] == ends[1]:
+                raise InputError(f'states: {move!r} is no transition; write "FROM -> TO"')
+        if len(set(self.moves)) < len(self.moves):
+            raise InputError("states: a transition is named twice")
+        first, names = self.moves[0][0], set(self.cause_names)
+        if lacking := [name for name in self.state_names if name not in names and name != first]:
+            raise InputError(f"states: nothing says when {lacking[0]!r} is entered; add it to causes")
+        if strange := names - set(self.state_names):
+            raise InputError(f"states: no transition leads to the cause {min(strange)!r}")
+        if not self.ending.cause_names:
+            raise InputError("states: every state can be left; one at least must end it, as death does")
+
+    @property
+    def moves(self) -> tuple[tuple[str, str], ...]:
+        """From and to which state each transition leads; none without states."""
+        pairs = (move.split("->") for move in self.states)
+        return tuple((source.strip(), target.strip()) for source, target in pairs)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the states: those that can be left, the one to begin in first, then those that end it."""
+        every = dict.fromkeys(name for move in self.moves for name in move)
+        left = dict.fromkeys(source for source, _ in self.moves)
+        return (*left, *(name for name in every if name not in left))
+
+    @property
+    def passing(self) -> tuple[str, ...]:
+        """Causes that do not end it: the event that recurs, or the states that can be left."""
+        if self.recurrent:
+            return self.cause_names[:1]
+        left = {source for source, _ in self.moves}
+        return tuple(name for name in self.cause_names if name in left)
 
     def _check_recurrent(self) -> None:
         first = self.cause_names[0]
@@ -329,16 +377,16 @@ class SurvivalSpec(BaseOutcomeSpec):
 
     @property
     def ending(self) -> SurvivalSpec:
-        """The same without the cause that recurs: what ends it, if anything does."""
-        if not self.recurrent:
-            return self
-        first, causes, status = self.cause_names[0], self.causes, self.status
+        """The same without the causes that do not end it: what ends it, if anything does."""
+        if not (passing := self.passing):
+            return self.model_copy(update={"states": ()}) if self.states else self
+        causes, status = self.causes, self.status
         if causes is not None:
-            causes = {name: parts for name, parts in causes.items() if name != first}
+            causes = {name: parts for name, parts in causes.items() if name not in passing}
         if status is not None:
-            states = {cell: state for cell, state in status.states.items() if state != first}
+            states = {cell: state for cell, state in status.states.items() if state not in passing}
             status = status.model_copy(update={"states": states})
-        return self.model_copy(update={"recurrent": False, "causes": causes, "status": status})
+        return self.model_copy(update={"recurrent": False, "states": (), "causes": causes, "status": status})
 
     @property
     def cause_names(self) -> tuple[str, ...]:
@@ -471,7 +519,7 @@ class SurvivalSpec(BaseOutcomeSpec):
         for _, part in self.parts:
             if part.flag is None:
                 continue
-            time = part.stop if self.recurrent and part.start is not None else part.time
+            time = part.stop if self.passing and part.start is not None else part.time
             own = (part.table or self.table) == node.table and time is not None
             own &= time in (node.time, node.known)
             words = node.where.get(part.flag, ())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -289,6 +289,7 @@ COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "survival": {"cox": StackedCox},
     "worsening": {"cox": StackedCox},
     "recurrent": {"cox": StackedCox},
+    "states": {"cox": StackedCox},
     "diagnosis": {"logistic": StackedLogistic},
     "ordered": {"logistic": StackedLogistic},
     "labels": {"logistic": StackedLogistic},
@@ -454,7 +455,7 @@ class MarginalModel:
         kind = X.cohort.outcomes[self.outcome].kind
         head = HEADS[kind][0](causes=self.causes, times=tuple(self.times.tolist()))
         parts = self.outcome, head, table[None], X, X.at_risk(self.outcome)
-        return {self.outcome: KINDS[kind].forecast.of_members(*parts)}
+        return {self.outcome: cast(Forecast, KINDS[kind].forecast.of_members(*parts))}
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,8 +29,9 @@ from gnnpatient.study.coverage import coverage_rows
 from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.event_counts import event_counts
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
+from gnnpatient.study.occupation import occupation_scores
 from gnnpatient.study.scoreboard import MIN_CASES, WORDS, ModelRisks, ObservedOutcome, Scoreboard
-from gnnpatient.study.seen_again import seen_again
+from gnnpatient.study.seen_again import between_visits, seen_again
 from gnnpatient.study.subgroups import compare_groups, gap_sentences, groups_of, is_unit
 from gnnpatient.times import days, duration
 
@@ -490,7 +491,8 @@ def evaluate(
 
     Of an outcome with `worse` a second row, "auc_seen", ranks those who are seen again, see `seen_again`. Of
     events that recur, causes are of the next one; "number_oe", "number_mse" and "number_scaled_mse" are of
-    the expected number, see `event_counts`.
+    the expected number, see `event_counts`. Of several states, causes are those that end it; "state_oe",
+    "state_brier" and the like are of being in each, see `occupation_scores`.
     Of a diagnosis the rows' cause is a class, against the rest: the last of two, else each; of ordered
     classes "at least" each but the lowest; of several labels each of them, where it is open. Figures of all
     classes or labels together have the cause "all classes" or "all labels". A landmark without a label is not
@@ -566,9 +568,13 @@ def evaluate(
     counts, gaps = compare_groups(board, groups, shown_models(board), n=n, seed=seed, progress=progress)
     if landmarks.cohort.outcomes[outcome].kind == "worsening":
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
-        rows, warnings = rows + second, warnings + words
+        between = between_visits(scored, outcome, horizons, pairs, n=n, seed=seed)
+        rows, warnings = rows + second + between, warnings + words
     if landmarks.cohort.outcomes[outcome].kind == "recurrent":
         numbers, words = event_counts(scored, outcome, horizons, n=n, seed=seed)
+        rows, warnings = rows + numbers, warnings + words
+    if landmarks.cohort.outcomes[outcome].kind == "states":
+        numbers, words = occupation_scores(scored, outcome, horizons, n=n, seed=seed)
         rows, warnings = rows + numbers, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:

@@ -19,6 +19,7 @@ from gnnpatient import metrics
 from gnnpatient.cohort.cohort import Landmarks, join_landmarks
 from gnnpatient.cohort.outcomes import Labels, Progression
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast, judged
+from gnnpatient.prognosis.multistate import StatesForecast
 from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.progress import Progress
@@ -284,6 +285,16 @@ def _recurrent_risks(forecast: RecurrentForecast, times: np.ndarray, X: Landmark
     return _curve_risks(forecast, times, X) | {NUMBER: forecast.expected_at(times)}
 
 
+STATE = "(in {})"
+"""Beside the causes: the probability of being in a state, by its name."""
+
+
+def _state_risks(forecast: StatesForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
+    """Of each cause, and of being in each state, (landmark, time)."""
+    there = {STATE.format(state): forecast.in_state_at(state, times) for state in forecast.states}
+    return _curve_risks(forecast, times, X) | there
+
+
 def _class_risks(forecast: DiagnosisForecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
     """Of each class or label that is judged (landmark, 1); 0 of a label that is known already."""
     names = judged(forecast.classes, forecast.kind)
@@ -321,6 +332,7 @@ def _value_figures(forecast: ProgressionForecast, times: np.ndarray, X: Landmark
 RISKS: Mapping[type, Callable[[Any, np.ndarray, Landmarks], dict[str, np.ndarray]]] = {
     Forecast: _curve_risks,
     RecurrentForecast: _recurrent_risks,
+    StatesForecast: _state_risks,
     DiagnosisForecast: _class_risks,
     ProgressionForecast: _value_figures,
 }

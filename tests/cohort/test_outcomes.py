@@ -14,7 +14,8 @@ KINDS = get_args(Outcome)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_says_what_it_can_do(kind):
-    kinds = ("survival", "recurrent", "diagnosis", "ordered", "labels", "progression", "worsening")
+    kinds = ("survival", "recurrent", "states", "diagnosis", "ordered", "labels", "progression")
+    kinds = (*kinds, "worsening")
     assert kind.kind in kinds and len(kind.name_noun) == 2
     for name in (*FLAGS, "strata", "names", "ends", "at_risk", "open", "truth", "columns", "flow"):
         assert hasattr(kind, name), f"{kind.__name__} lacks {name}"

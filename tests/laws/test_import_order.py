@@ -31,13 +31,14 @@ MAY_IMPORT = {place: ALONE.get(place, set(ORDER[:i])) for i, place in enumerate(
     "__main__": set(ORDER),
 }
 INSIDE = {  # the files of a folder, each may import those named before it
-    "metrics": "incidence pairs horizon recurrent calibration scores ordered decision values resampling "
+    "metrics": "incidence pairs horizon recurrent states calibration scores ordered decision values "
+    "resampling "
     "coherence",
     "spec": "patterns masks explain tables lineage nodes outcomes graph examples reference",
     "readers": "database dates csv_file frames tables standard meds omop fhir",
     "content": "texts image measure encoder cache handcrafted pretrained embed vectors",
-    "cohort": "arrays packed survival recurrent diagnosis progression worsening outcomes store cohort splits "
-    "build view",
+    "cohort": "arrays packed survival recurrent states diagnosis progression worsening outcomes store cohort "
+    "splits build view",
     "ingest": "rows scripts audit cells joins source quarantine columns units picks statics patients moments "
     "hierarchy ancestors amendments contents events lost dates ends periods record outcome_words intervals "
     "causes aces labels_survival labels_task labels_diagnosis labels_progression labels hidden pack read",
@@ -47,11 +48,12 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "model": "basis vocabulary table encode relations layers recurrence pool scores paths values intervals "
     "heads model",
     "prognosis": "summary disclosure conformal inputs rows values forecast plot targets value_target "
-    "worsening recurrent marginal kinds device states problem columns minimise value_linear linear "
-    "aggregates trees value_boosted boosted network families stack predictor card checkpoint calibrate "
-    "fit estimator people run",
+    "worsening recurrent multistate marginal kinds device states problem columns minimise value_linear "
+    "linear aggregates trees value_boosted boosted network families stack predictor card checkpoint "
+    "calibrate fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
-    "intervals pooling scoreboard mixed_model value_baselines baselines seen_again event_counts coverage "
+    "intervals pooling scoreboard mixed_model value_baselines baselines seen_again event_counts occupation "
+    "coverage "
     "subgroups curves figures updating evaluate oracle validation models crossval ablations fitting budget "
     "comparison missingness compare report",
     "patient": "answers predictions figure trajectory explain similar page serve",

@@ -158,7 +158,7 @@ def test_a_forecast_for_one_shows_its_risks(five):
     known = replace(one, calibration=HELD_OUT)
     assert f"death {risk * 100:.0f} % (" in repr(known)  # the model spread, and never alone
     assert f"with 0.9        {known.statement()}" in repr(known) and "event-free for " in known.statement()
-    assert "not calibrated: too few patients were held out" in repr(replace(one, calibration=None))
+    assert "not calibrated (too few patients held out in the fit" in repr(replace(one, calibration=None))
 
 
 def test_model_spread_stands_beside_a_calibrated_statement_or_not_at_all(five, icu):
