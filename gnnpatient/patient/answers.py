@@ -72,8 +72,8 @@ class CurveAnswer:
         -------
         dict
             kind, times (days), event_free, incidence, low and high (model spread) by cause, and time_lost:
-            the mean days that each cause takes up to each time; calibrated: None, or level, days event-free at
-            least, the cutoff up to which that is bounded, the promise of the method, and the number of
+            the mean days that each cause takes up to each time; calibrated: None, or level, days event-free
+            at least, the cutoff up to which that is bounded, the promise of the method, and the number of
             patients; and the statement in words.
         """
         f = self.forecast
