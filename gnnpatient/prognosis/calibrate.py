@@ -61,9 +61,9 @@ def calibration_rows(problem: Problem, name: str, asked: np.ndarray) -> Calibrat
     drawn = landmark_weights(problem.landmarks.moments) * target.known
     if isinstance(target, SurvivalTarget):
         drawn = drawn * _Followed.of(problem, name).there
-    each = target.importance(problem.heads[name].times)[asked].reshape(len(asked), -1)
-    each = each * drawn[asked, None]
-    things = each.shape[1]
+    each = target.importance(problem.heads[name].times)[asked]
+    things = int(np.prod(each.shape[1:]))
+    each = each.reshape(len(asked), things) * drawn[asked, None]
     mass = each.ravel()
     some = np.flatnonzero(mass > 0)
     patient = np.repeat(problem.landmarks.patient[asked], things)[some]

@@ -180,13 +180,14 @@ def fit_stacks(
     rows = _out_of_fold(problem)
     asked, every = np.concatenate(rows), len(np.concatenate(rows))
     units = problem.units(np.arange(len(problem.landmarks)))
-    found: dict[str, dict[str, list[np.ndarray]]] = {
-        name: {one: [] for one in (*families, MARGINAL)} for name in problem.heads
-    }
+    each = (*families, MARGINAL)
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    kept: dict[str, dict[str, list[np.ndarray]]] = {}
+    for name, head in problem.heads.items():
+        things = problem.targets[name].importance(head.times).shape[1:]
+        found[name] = {one: [np.ones((0, *things))] for one in each}
+        kept[name] = {one: [np.zeros((0, *head.shape))] for one in each}
     scored = {name: calibration_rows(problem, name, asked) for name in problem.heads}
-    kept: dict[str, dict[str, list[np.ndarray]]] = {
-        name: {one: [] for one in found[name]} for name in problem.heads
-    }
     done = 0
     for one in families.values():
         one.to(problem.device)
@@ -215,15 +216,15 @@ def fit_stacks(
         times = problem.heads[name].times
         likelihood = {one: np.concatenate(parts) for one, parts in found[name].items()}
         things = int(np.prod(likelihood[MARGINAL].shape[1:]))  # that are seen of a landmark
-        each = np.repeat(asked, things)
+        row = np.repeat(asked, things)
         apart = dict[int, dict[str, float]]()
         stacks[name] = fit_stack(
             {one: of.ravel() for one, of in likelihood.items()},
-            problem.landmarks.patient[each],
+            problem.landmarks.patient[row],
             target.importance(times)[asked].ravel(),
-            target.has_event(times)[each],
-            unit=units[each],
-            causes=_causes(target, times, each),
+            target.has_event(times)[row],
+            unit=units[row],
+            causes=_causes(target, times, row),
             seed=config.seed,
             least=config.min_patients,
             apart=apart,

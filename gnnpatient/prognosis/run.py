@@ -398,7 +398,8 @@ def scored_landmarks(
         return replace(landmarks, to=landmarks.at + round(to * DAY))
     if truth.has_course:
         return landmarks  # those lost before the horizon inform the censoring weights
-    label = landmarks.outcome(outcome)["label"].reshape(len(landmarks), -1)  # of several, a column each
+    label = landmarks.outcome(outcome)["label"]
+    label = label if label.ndim > 1 else label[:, None]  # of several, a column each
     return landmarks[(label >= 0).any(1)]
 
 
