@@ -13,7 +13,7 @@ from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
 from gnnpatient.prognosis.conformal import LEVEL
-from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.prognosis.multistate import StatesForecast
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.recurrent import RecurrentForecast
@@ -37,9 +37,13 @@ class CurveAnswer:
     ----------
     forecast : Forecast
         Of one landmark.
+    given : float
+        Days after the moment asked at up to which the patient is taken to be event-free, from which the
+        forecast then counts; 0: from that moment.
     """
 
     forecast: Forecast
+    given: float = 0.0
     refusal = (
         "the patient is not at risk on this day (the event or the end of observation has come, or entry has "
         "not), so there is no curve"
@@ -48,7 +52,8 @@ class CurveAnswer:
     @property
     def title(self) -> str:
         """What the numbers are; a spread is beside them where a calibrated statement is, too."""
-        return "from this day on" + ("" if self._spread(None, None) is None else " [model spread]")
+        start = f"from {duration(self.given)} later on, if event-free until then" if self.given else ""
+        return (start or "from this day on") + ("" if self._spread(None, None) is None else " [model spread]")
 
     @property
     def statement(self) -> str:
@@ -72,9 +77,9 @@ class CurveAnswer:
         -------
         dict
             kind, times (days), event_free, incidence, low and high (model spread) by cause, and time_lost:
-            the mean days that each cause takes up to each time; calibrated: None, or level, days event-free
-            at least, the cutoff up to which that is bounded, the promise of the method, and the number of
-            patients; and the statement in words.
+            the mean days that each cause takes up to each time; given_event_free (days) where that was asked;
+            calibrated: None, or level, days event-free at least, the cutoff up to which that is bounded, the
+            promise of the method, and the number of patients; and the statement in words.
         """
         f = self.forecast
         bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
@@ -90,7 +95,7 @@ class CurveAnswer:
             "time_lost": {c: [float(f.time_lost(c, t)[0]) for t in f.times.tolist()] for c in f.causes},
             "calibrated": _time_bound(f),
             "statement": self.statement,
-        }
+        } | ({"given_event_free": self.given} if self.given else {})
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
         """For people: a head and rows, the risk of each cause within a few horizons.
@@ -494,6 +499,7 @@ def answer(
     outcome: str | None = None,
     *,
     to: float | str | None = None,
+    given: float | str | None = None,
     device: str = "cpu",
 ) -> PatientAnswer:
     """Ask a fitted model about one patient.
@@ -512,6 +518,9 @@ def answer(
         Default all outcomes of the model.
     to : float or str, optional
         Days after the moment, or a duration as in ``"1y"``, for which a value is asked; default a few.
+    given : float or str, optional
+        Days after the moment, or a duration: what is expected then of a patient who is event-free until
+        then, as known at the moment; of outcomes with curves.
     device : str, default "cpu"
         One patient is answered there before a GPU has woken up.
 
@@ -522,8 +531,8 @@ def answer(
     Raises
     ------
     InputError
-        When the patient, the outcome or the model is not there, or the cohort was changed since it was
-        packed.
+        When the patient, the outcome or the model is not there, the cohort was changed since it was packed,
+        or `given` is beyond the forecast, or no outcome has a curve.
 
     See Also
     --------
@@ -547,8 +556,20 @@ def answer(
         missing=[kind for kind in dict.fromkeys((*cohort.spec.nodes, *seen)) if not known.get(kind)],
         unknown=predictor.unknown(X),
         notes=fitted.notes(X),
-        outcomes={name: ANSWERS[type(f)](f) for name, f in forecasts.items() if name in names},
+        outcomes=_answers({name: f for name, f in forecasts.items() if name in names}, given),
     )
+
+
+def _answers(forecasts: Mapping[str, Answer], given: float | str | None) -> dict[str, OutcomeAnswer]:
+    """The answer of each outcome; those with curves given that nothing happens until then."""
+    if given is None:
+        return {name: ANSWERS[type(f)](f) for name, f in forecasts.items()}
+    curves = {name: f for name, f in forecasts.items() if isinstance(f, Forecast)}
+    if not curves:
+        raise InputError(f"given event-free: {' and '.join(forecasts)} has no curve; leave it out")
+    start = days(given)
+    later = {name: CurveAnswer(f.given_event_free(start), start) for name, f in curves.items()}
+    return {name: later[name] if name in later else ANSWERS[type(f)](f) for name, f in forecasts.items()}
 
 
 def after_landmark(to: float | str) -> int:
