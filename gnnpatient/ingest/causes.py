@@ -116,9 +116,7 @@ def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
     return replace(found, time=time, every=np.concatenate(rows))
 
 
-def _add_table(
-    record: Record, part: _Cause, table: str, where: Where, found: CauseTimes
-) -> np.ndarray:
+def _add_table(record: Record, part: _Cause, table: str, where: Where, found: CauseTimes) -> np.ndarray:
     """Add the rows of one table that fit to what has been found; give each as in `CauseTimes.every`."""
     source, patients, column = record.source, record.patients, part.spec.time or "time"
     view = source.view(table, [column], where)

@@ -378,7 +378,8 @@ class StatesTarget(SurvivalTarget):
         """A marginal as it is written down: of hazards that each are of enough patients.
 
         A hazard is constant over intervals in which together at least `least` patients had the transition; of
-        one that fewer had it is that of half of `least` patients.
+        one that fewer had it is that of half of `least` patients; where fewer were in the state that it
+        leaves, as if those had been there all the time.
 
         Parameters
         ----------
@@ -414,6 +415,9 @@ class StatesTarget(SurvivalTarget):
                 ends, begin = pooled(happened[:, 1], whose, len(times), least), 0
                 if 0 < len(np.unique(whose)) < least:
                     total[:], ends = least / 2 / len(times), [len(times) - 1]
+                    there = exposure[rows, q].any(1)
+                    if len(np.unique(patient[rows][there])) < least:
+                        days = least / 2 * width
                 for end in ends:
                     part = slice(begin, end + 1)
                     hazard[q, part] = total[part].sum() / max(days[part].sum(), 1e-12) * width[part]

@@ -160,7 +160,12 @@ def test_a_change_that_is_known_later_is_no_state_to_start_from(tmp_path):
     cohort.save(tmp_path / "packed")
     for one in (cohort, open_cohort(tmp_path / "packed")):
         course = one.outcomes["course"]
-        for day, shown, true in ((2, [0, 0], [0, 0]), (4, [1, 0], [1, 1]), (7, [1, 0], [1, 0]), (9, [1, 0], [1, 0])):
+        for day, shown, true in (
+            (2, [0, 0], [0, 0]),
+            (4, [1, 0], [1, 1]),
+            (7, [1, 0], [1, 0]),
+            (9, [1, 0], [1, 0]),
+        ):
             X = one.at(day)
             assert course.shown_at(X.patient, X.at).tolist() == shown, day
             assert course.state_at(X.patient, X.at).tolist() == true, day
