@@ -398,8 +398,8 @@ def scored_landmarks(
         return replace(landmarks, to=landmarks.at + round(to * DAY))
     if truth.has_course:
         return landmarks  # those lost before the horizon inform the censoring weights
-    label = landmarks.outcome(outcome)["label"].reshape(len(landmarks), -1)  # of several, a column each
-    return landmarks[(label >= 0).any(1)]
+    labelled = landmarks.outcome(outcome)["label"] >= 0
+    return landmarks[labelled if labelled.ndim == 1 else labelled.any(1)]  # of several labels any
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:

@@ -446,9 +446,12 @@ def _movement(design: _Design, risks: ModelRisks, scored: Parts) -> dict[str, di
     found = {}
     for name in FAMILIES:
         if name in risks.risks:
-            risk = risks.risks[name][design.cause][:, -1].clip(1e-6, 1 - 1e-6)
+            of = risks.risks[name]
+            # of all classes or labels together the mean over them
+            every = [of[design.cause]] if design.cause in of else [*of.values()]
+            risk = np.stack([one[:, -1] for one in every]).clip(1e-6, 1 - 1e-6)
             logit = np.log(risk) - np.log1p(-risk)
-            each = [float(logit[risks.fold == i].std()) for i in range(len(scored))]
+            each = [float(logit[:, risks.fold == i].std(1).mean()) for i in range(len(scored))]
             weight = float(np.mean([fold.get(name, 0.0) for fold in weights]))
             found[name] = {"sd": float(np.mean(each)), "weight": weight}
     return found
@@ -492,8 +495,16 @@ def _comparison(
 
 
 def _cases(observed: ObservedOutcome, landmarks: Landmarks, cause: str) -> int:
-    """Patients with the cause, or of the class; of a value those with one."""
+    """Patients with the cause, or of the class; of a value those with one.
+
+    Of all labels together those with any, of all ordered classes those outside the commonest one.
+    """
     found = observed.counts(landmarks)
+    if cause == observed.together:
+        each = observed.with_each(np.ones(len(landmarks), bool))
+        leave = max(found, key=lambda name: found[name]) if observed.kind == "ordered" else None
+        some = np.any([had for name, had in each.items() if name != leave], axis=0)
+        return len(np.unique(landmarks.patient[some]))
     return next(iter(found.values())) if observed.kind == "progression" else found[cause]
 
 

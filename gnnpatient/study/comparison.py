@@ -17,6 +17,7 @@ from gnnpatient.study.evaluate import LEVEL, MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value
 from gnnpatient.study.scoreboard import (
     SCORE_SETS,
+    TOGETHER,
     WORDS,
     Column,
     Model,
@@ -391,7 +392,8 @@ class Comparison(Shown):
     @property
     def too_small(self) -> str | None:
         """Why these figures cannot decide; None where they might."""
-        fewest, what = self.events, f"with {self.cause}"
+        words = {"all labels": "a label", "all classes": "another class than the commonest"}
+        fewest, what = self.events, f"with {words.get(self.cause, self.cause)}"
         if self.scores is SCORE_SETS["diagnosis"] and self.patients - self.events < fewest:
             fewest, what = self.patients - self.events, f"without {self.cause}"
         few = fewest < MIN_EVENTS
@@ -402,6 +404,8 @@ class Comparison(Shown):
         """What it is judged by."""
         if self.risks.landmarks.to is not None:
             return SCORE_SETS["progression"]
+        if (kind := self.risks.landmarks.cohort.outcomes[self.outcome].kind) in TOGETHER:
+            return SCORE_SETS[kind]
         return SCORE_SETS["survival" if self.horizons else "diagnosis"]
 
     @property
