@@ -155,7 +155,7 @@ def test_an_event_on_the_bare_date_of_the_end_counts(tmp_path):
     """As a single event does: of a bare date and an end on that day at a clock time the event wins."""
     (tmp_path / "people.csv").write_text(
         "id,born,last,died\n"
-        "p00,2150-01-01,2150-01-09 14:00,1\np01,2150-01-01,2150-01-09 14:00,0\np02,2150-01-01,2150-01-09 14:00,0\n"
+        + "".join(f"p0{i},2150-01-01,2150-01-09 14:00,{int(i == 0)}\n" for i in range(3))
     )
     (tmp_path / "events.csv").write_text(
         "id,day,what\np00,2150-01-09,fall\np01,2150-01-09,fall\np01,2150-01-09 14:00,fall\n"
