@@ -366,6 +366,17 @@ def compare(
             help="node types to remove from more and more patients: image,note; shows how the score falls"
         ),
     ] = "",
+    rivals: Annotated[
+        str,
+        typer.Option(
+            help="rivals to fit beside, of the same rows and landmarks: cox,boosted,forest,gru,...; or "
+            "tabular=FILE.py:CLASS, a classifier of your own"
+        ),
+    ] = "",
+    configurations: Annotated[
+        int | None,
+        typer.Option(help="of each rival, of which inner folds choose one [default: 20]"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Does fusion help? Each node type alone, each left out, and all together in several ways."""
@@ -378,6 +389,8 @@ def compare(
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     choices = {"to": to, "members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    choices["configurations"] = configurations
+    choices["rivals"] = [one.strip() for one in rivals.split(",") if one.strip()] or None
     chosen = {name: value for name, value in choices.items() if value is not None}
     with StepLines() as progress:
         found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)

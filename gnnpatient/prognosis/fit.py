@@ -48,6 +48,7 @@ def pose(
     device: str = "auto",
     run: Path | None = None,
     progress: Progress | None = None,
+    weight: np.ndarray | None = None,
 ) -> Problem:
     """Learn names and scales from training landmarks, and state what the families have to learn.
 
@@ -69,6 +70,8 @@ def pose(
         Folder of the checkpoints; a fit that stopped there goes on.
     progress : Progress, optional
         Called after each step.
+    weight : ndarray, optional
+        What each landmark counts beside the others, (landmark,) float64; default: all alike.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def pose(
     vocabulary = fit_vocabulary(graphs, bases, config.min_patients)
     if progress:
         progress("names and scales", 1, 1)
-    return Problem(landmarks, targets, heads, vocabulary, bases, model, config, where, run, progress)
+    return Problem(landmarks, targets, heads, vocabulary, bases, model, config, where, run, progress, weight)
 
 
 def fit_families(problem: Problem, names: Collection[str]) -> dict[str, Family]:
@@ -217,11 +220,12 @@ def fit_stacks(
         likelihood = {one: np.concatenate(parts) for one, parts in found[name].items()}
         things = int(np.prod(likelihood[MARGINAL].shape[1:]))  # that are seen of a landmark
         row = np.repeat(asked, things)
+        share = target.importance(times)[asked].ravel()
         apart = dict[int, dict[str, float]]()
         stacks[name] = fit_stack(
             {one: of.ravel() for one, of in likelihood.items()},
             problem.landmarks.patient[row],
-            target.importance(times)[asked].ravel(),
+            share if problem.weight is None else share * problem.weight[row],
             target.has_event(times)[row],
             unit=units[row],
             causes=_causes(target, times, row),
