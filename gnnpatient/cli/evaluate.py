@@ -200,6 +200,7 @@ def show_scores(
     for part in dict.fromkeys((row["cause"], row["group"], row["censoring"]) for row in rows):
         _show_part(scores, metrics, rows, part)
     _show_gaps(scores)
+    _show_coverage(scores)
     counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
     if any(row["metric"] == "rmse" for row in rows):
@@ -282,6 +283,29 @@ def _show_gaps(scores: Evaluation) -> None:
     table(title + (", mean over landmarks" if at is None and any(last.values()) else ""), heads, lines)
     for line in scores.gap_sentences:
         say(line)
+
+
+def _show_coverage(scores: Evaluation) -> None:
+    """How often calibrated answers hold, by landmark."""
+    from gnnpatient.study.evaluate import moment_name
+
+    if not scores.calibrated:
+        return
+    size = {"time bound": "mean bound, days", "set": "mean classes", "interval": "mean width"}
+    first = scores.calibrated[0]
+    lines = [
+        (
+            row["model"],
+            moment_name(row["landmark"], scores.entry),
+            str(row["patients"]),
+            _figure(row),
+            f"{row['promise']:g}",
+            f"{row['size']:.4g}",
+        )
+        for row in scores.calibrated
+    ]
+    title = f"{scores.outcome}: how often the {first['level']:g} {first['what']} holds"
+    table(title, ["<model", "landmark", "patients", "coverage", "promised", size[first["what"]]], lines)
 
 
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:

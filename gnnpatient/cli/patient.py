@@ -77,6 +77,9 @@ def ask(
     at: At = None,
     outcome: OutcomeName = None,
     to: Annotated[str | None, typer.Option(help="a value at: 1y after that day; default a few")] = None,
+    given: Annotated[
+        str | None, typer.Option("--event-free", help="if event-free for so long: 1y; the curves from there")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask about one patient: what is known on a day, and what the model expects from there."""
@@ -88,7 +91,7 @@ def ask(
     from gnnpatient.patient.answers import answer
 
     moment = None if at is None else one_moment(at)
-    found = answer(run, opened, patient, moment, outcome, to=to)
+    found = answer(run, opened, patient, moment, outcome, to=to, given=given)
     if json:
         return print_json(found.to_dict())
     show_answer(found)
@@ -119,6 +122,7 @@ def show_answer(found: PatientAnswer) -> None:
             continue
         (first, *others), rows = one.table()
         table(f"{name} {one.title}".strip(), [f"<{first}", *others], rows)
+        say(f"{name}: {one.statement}")
     say(NOTICE)
 
 

@@ -269,7 +269,7 @@ class PrognosisModel(BaseEstimator):
                 for line in foreseen(problem, families):
                     report(line, 0, 0)
             fitted = fit_families(problem, families)
-            stacks = fit_stacks(problem, fitted)
+            stacks, calibrations = fit_stacks(problem, fitted)
         null, nulls = {}, {}
         for name, target in targets.items():
             times = heads[name].times
@@ -278,7 +278,7 @@ class PrognosisModel(BaseEstimator):
                 nulls[name] = table
         about = _about(seen, targets, self.min_patients)
         known = problem.vocabulary, problem.bases
-        self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls)
+        self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls, calibrations)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
 

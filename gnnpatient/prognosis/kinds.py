@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.model.heads import HEADS, HeadConfig
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.multistate import StatesForecast, StatesTarget
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
@@ -70,3 +72,32 @@ def target_of(landmarks: Landmarks, name: str) -> Target:
     """
     kind = landmarks.cohort.outcomes_with_model([name])[name].kind
     return KINDS[kind].target.of(landmarks, name)
+
+
+def curve_head(landmarks: Landmarks, name: str, times: tuple[float, ...]) -> HeadConfig:
+    """Say what a forecast of curves without a fitted model is of.
+
+    Parameters
+    ----------
+    landmarks : Landmarks
+        Patients at prediction times.
+    name : str
+        Name of an outcome with curves.
+    times : tuple of float
+        Days after the landmark.
+
+    Returns
+    -------
+    HeadConfig
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> curve_head(pbc().at(0), "death", (365.0,)).names
+    ('transplant', 'death')
+    """
+    outcome = landmarks.cohort.outcomes_with_model([name])[name]
+    if outcome.kind == "states":
+        return cast(StatesTarget, target_of(landmarks, name)).config(times)
+    config: HeadConfig = HEADS[outcome.kind][0](causes=outcome.names, times=times)
+    return config

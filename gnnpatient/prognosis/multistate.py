@@ -289,6 +289,20 @@ class StatesTarget(SurvivalTarget):
             )
         every = SurvivalTarget(self.causes, np.ones(len(owner), np.int64), time)
         times = time_grid(every, landmarks.moments[owner], last, num_times, landmarks.patient[owner], least)
+        return self.config(times)
+
+    def config(self, times: tuple[float, ...]) -> StatesConfig:
+        """Say what is predicted.
+
+        Parameters
+        ----------
+        times : tuple of float
+            Ends of the intervals in days after the landmark.
+
+        Returns
+        -------
+        StatesConfig
+        """
         sources, targets = zip(*self.moves, strict=True)
         return StatesConfig(states=self.states, sources=sources, targets=targets, times=times)
 

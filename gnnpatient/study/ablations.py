@@ -11,6 +11,8 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.packed import Events, with_timepoints
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
+from gnnpatient.prognosis.multistate import StatesForecast
+from gnnpatient.prognosis.recurrent import RecurrentForecast
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.study.scoreboard import Model
 from gnnpatient.times import FOREVER
@@ -286,10 +288,14 @@ class RestrictedModel:
 
 AVERAGED: Mapping[type, tuple[str, ...]] = {
     Forecast: ("incidence",),
+    RecurrentForecast: ("incidence", "number", "gone"),
+    StatesForecast: ("incidence", "occupation", "number"),
     DiagnosisForecast: ("probability",),
     ProgressionForecast: ("probability", "seen"),
 }
 """What late fusion averages, by the class of a forecast."""
+MEMBERS = ("members", "number_members", "occupation_members")
+"""What a forecast has of each member, which a mean of models has not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,5 +330,6 @@ class LateFusion:
                 field: np.mean([getattr(forecast[name], field) for forecast in (first, *rest)], axis=0)
                 for field in AVERAGED[type(one)]
             }
-            out[name] = replace(one, **means, members=None)
+            alone = {field: None for field in MEMBERS if hasattr(one, field)}
+            out[name] = replace(one, **means, **alone)
         return out

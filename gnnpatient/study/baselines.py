@@ -29,10 +29,9 @@ from gnnpatient.cohort.view import last_rows, static_columns
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Names
 from gnnpatient.metrics import cumulative_incidence
-from gnnpatient.model.heads import HEADS
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
 from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
-from gnnpatient.prognosis.kinds import KINDS, target_of
+from gnnpatient.prognosis.kinds import KINDS, curve_head, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.rows import answerable_labels
@@ -452,10 +451,9 @@ class MarginalModel:
             Of the one outcome.
         """
         table = _of_landmark(X, self.incidence, self.tables, self.near)
-        kind = X.cohort.outcomes[self.outcome].kind
-        head = HEADS[kind][0](causes=self.causes, times=tuple(self.times.tolist()))
+        head = curve_head(X, self.outcome, tuple(self.times.tolist()))
         parts = self.outcome, head, table[None], X, X.at_risk(self.outcome)
-        return {self.outcome: cast(Forecast, KINDS[kind].forecast.of_members(*parts))}
+        return {self.outcome: cast(Forecast, KINDS[head.kind].forecast.of_members(*parts))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -583,7 +581,8 @@ def marginal_model(
     overall, near = predictor.null[outcome], predictor.nulls.get(outcome)
     if "classes" in head:
         return ClassPrior(outcome, tuple(head["classes"]), overall, tables, near, head["kind"])
-    return MarginalModel(outcome, tuple(head["causes"]), np.array(head["times"]), overall, tables, near)
+    names = predictor.heads[outcome].names
+    return MarginalModel(outcome, names, np.array(head["times"]), overall, tables, near)
 
 
 def fitted_marginal(

@@ -34,10 +34,8 @@ def test_ask(good, ward):
     assert set(found["known"]) == {"lab", "vital", "drug"}
     assert found["missing"] == [kind for kind, n in found["known"].items() if not n]
     death = found["outcomes"]["death"]
-    assert (
-        set(death) == {"kind", "times", "event_free", "incidence", "low", "high"}
-        and death["kind"] == "survival"
-    )
+    keys = {"kind", "times", "event_free", "incidence", "low", "high", "time_lost", "calibrated", "statement"}
+    assert set(death) == keys and death["kind"] == "survival"
     total = np.array(death["event_free"]) + sum(map(np.array, death["incidence"].values()))
     np.testing.assert_allclose(total, 1, atol=1e-6)
     for cause in ("discharge", "death"):
@@ -50,6 +48,32 @@ def test_ask(good, ward):
     said = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3")
     assert "as of day 3" in said and "event-free" in said and "Research use only" in said
     assert f"{found['statics']} statics" in said and 0 < found["statics"] <= 2
+    # of the days up to each time the causes take their parts, and what is left is the mean event-free time
+    free = np.append(1.0, death["event_free"])
+    left = np.concatenate([[0], np.cumsum(np.diff(death["times"], prepend=0) * (free[1:] + free[:-1]) / 2)])[
+        1:
+    ]
+    lost = sum(np.array(days) for days in death["time_lost"].values())
+    np.testing.assert_allclose(lost + left, death["times"], rtol=1e-6)
+
+
+def test_ask_given_event_free(refused, good, ward):
+    _, patient = someone(ward, 3)
+    now = good("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--json")
+    words = ("ask", ward / "run", ward / "cohort", "--patient", patient, "--at", "3", "--event-free")
+    later = good(*words, "2", "--json")["outcomes"]["death"]
+    first = now["outcomes"]["death"]
+    assert later["given_event_free"] == 2 and later["times"] == [t - 2 for t in first["times"] if t > 2]
+
+    def at(curve, day):
+        return np.interp(day, [0, *first["times"]], [0, *curve])
+
+    until = sum(at(curve, 2) for curve in first["incidence"].values())
+    for cause, curve in first["incidence"].items():
+        wanted = (curve[-1] - at(curve, 2)) / (1 - until)
+        assert later["incidence"][cause][-1] == pytest.approx(wanted, rel=0.02)  # the mean of members
+    assert "from 2 d later on, if event-free until then" in good(*words, "2")
+    assert "must be before the last time" in refused(*words, f"{first['times'][-1]:g}")
 
 
 def test_what_is_said_of_small_and_large_risks():

@@ -12,6 +12,7 @@ from gnnpatient.patient.answers import answer
 from gnnpatient.patient.predictions import predict
 from gnnpatient.prognosis.multistate import StatesForecast, StatesTarget
 from gnnpatient.study import evaluate_models
+from gnnpatient.study.ablations import LateFusion
 
 YEAR = 365.25
 STATES = ("well", "ill", "dead")
@@ -266,8 +267,13 @@ def test_ask_and_predict_name_the_states(fitted, courses):
 
 
 def test_evaluation_scores_each_state(fitted, others):
-    X = others[0].at(YEAR).followed("course")
-    found = evaluate_models({"mine": fitted}, X, outcome="course", horizons=[365.0, 600.0], n=20)
+    whole = others[0]
+    X, train = (
+        whole.at(YEAR, patient=ids).followed("course") for ids in (whole.ids[1000:], whole.ids[:1000])
+    )
+    found = evaluate_models({"mine": fitted}, X, train=train, outcome="course", horizons=[365.0, 600.0], n=20)
+    null = {(r["cause"], r["metric"], r["horizon"]): r["value"] for r in found.rows if r["model"] == "null"}
+    assert null["ill", "state_scaled_brier", 365.0] == 0 and abs(null["ill", "state_oe", 365.0] - 1) < 0.2
     rows = {(r["cause"], r["metric"], r["horizon"]): r for r in found.rows if r["model"] == "mine"}
     for state in STATES:
         row = rows[state, "state_oe", 365.0]
@@ -277,6 +283,7 @@ def test_evaluation_scores_each_state(fitted, others):
         seen = seen_states(target.state_by(365.0), target.time, target.event, 365.0, patient=X.patient)
         wanted = seen.brier(forecast.in_state(state, 365.0), STATES.index(state))
         assert rows[state, "state_brier", 365.0]["value"] == pytest.approx(wanted)
+        assert rows[state, "state_scaled_ibs", None]["value"] > 0
     assert rows["dead", "oe", 365.0]["value"] == pytest.approx(
         rows["dead", "state_oe", 365.0]["value"], rel=1e-6
     )
@@ -285,6 +292,14 @@ def test_evaluation_scores_each_state(fitted, others):
 def test_the_score_is_of_the_states(fitted, others):
     X = others[0].at(YEAR).followed("course")
     assert 0.02 < fitted.score(X) < 0.6
+
+
+def test_the_mean_of_models_is_a_forecast(fitted, courses):
+    X = courses[0].at(365).followed("course")
+    one, mean = (model.forecast(X)["course"] for model in (fitted, LateFusion((fitted, fitted))))
+    assert type(mean) is type(one) and mean.members is None
+    for field in ("incidence", "occupation", "number"):
+        np.testing.assert_allclose(getattr(mean, field), getattr(one, field))
 
 
 def test_y_and_a_cohort_without_the_states_are_refused(landmarks, fitted, tmp_path):

@@ -16,6 +16,7 @@ from gnnpatient.prognosis.boosted import _person_periods, _Sample
 from gnnpatient.prognosis.linear import _PathLoss
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
 from gnnpatient.study import evaluate_models
+from gnnpatient.study.ablations import LateFusion
 
 # Relapses come at the rate of a marker times a frailty that nobody sees, so that those of a patient hang
 # together and earlier ones tell of later ones. Death depends on the marker alone, censoring on nothing.
@@ -263,8 +264,10 @@ def test_ask_and_predict_say_how_many(fitted, relapses):
 
 
 def test_evaluation_counts_events(fitted, others):
-    X = others[0].at(YEAR, patient=others[0].ids[1000:]).followed("relapses")  # ids that no fit has seen
-    found = evaluate_models({"mine": fitted}, X, outcome="relapses", horizons=[365.0], n=20)
+    whole = others[0]  # ids from 1000 on no fit has seen
+    halves = whole.ids[2000:], whole.ids[1000:2000]
+    X, train = (whole.at(YEAR, patient=ids).followed("relapses") for ids in halves)
+    found = evaluate_models({"mine": fitted}, X, train=train, outcome="relapses", horizons=[365.0], n=20)
 
     def value(metric, model="mine"):
         (row,) = [r for r in found.rows if (r["metric"], r["model"], r["landmark"]) == (metric, model, YEAR)]
@@ -274,7 +277,19 @@ def test_evaluation_counts_events(fitted, others):
     assert ratio["cause"] == "relapse" and ratio["low"] < 1.05 and ratio["high"] > 0.95
     assert abs(ratio["value"] - 1) < 0.15
     assert any(note.startswith("relapse at 365.25 d, mean number observed") for note in found.warnings)
-    assert value("number_mse")["value"] > 0 and value("number_scaled_mse")["value"] is None
+    assert value("number_mse")["value"] > 0 and value("number_scaled_mse")["value"] > 0.05
+    assert (
+        value("number_scaled_mse", "null")["value"] == 0
+        and abs(value("number_oe", "null")["value"] - 1) < 0.2
+    )
+
+
+def test_the_mean_of_models_is_a_forecast(fitted, relapses):
+    X = relapses[0].at(365).followed("relapses")
+    one, mean = (model.forecast(X)["relapses"] for model in (fitted, LateFusion((fitted, fitted))))
+    assert type(mean) is type(one) and mean.members is None
+    for field in ("incidence", "number", "gone"):
+        np.testing.assert_allclose(getattr(mean, field), getattr(one, field))
 
 
 def test_y_is_refused(landmarks):
