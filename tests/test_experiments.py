@@ -66,7 +66,7 @@ def scripts():
 
     folder, names = (
         str(Path(__file__).parents[1] / "experiments"),
-        ("worlds", "pooled", "coherence", "pbc_worsening"),
+        ("worlds", "pooled", "coherence", "pbc_worsening", "rivals", "forecasts"),
     )
     sys.path.insert(0, folder)
     try:
@@ -230,3 +230,89 @@ def _beside(name):
     import importlib
 
     return importlib.import_module(name)
+
+
+# ---- rivals, and the cohorts of tables
+
+
+def test_the_share_of_the_gain_is_that_of_the_brier_score(scripts):
+    """Over many draws of what came: null - forecast, relative to null - truth."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.1, 0.9, 400)
+    found = (truth + rng.normal(0, 0.1, 400)).clip(0, 1)
+    came = rng.random((4000, 400)) < truth
+    null, mine, best = (((p - came) ** 2).mean() for p in (np.full(400, truth.mean()), found, truth))
+    assert scripts.rivals.gain(found, truth) == pytest.approx((null - mine) / (null - best), abs=0.02)
+    assert (
+        scripts.rivals.gain(truth, truth) == 1
+        and abs(scripts.rivals.gain(truth.mean() + 0 * truth, truth)) < 1e-9
+    )
+
+
+def test_a_world_came_out_as_its_truth_says(scripts):
+    """Of many patients as many died by a time as their true risks add up to; censored ones are left out."""
+    from gnnpatient.metrics import aalen_johansen
+
+    made = scripts.rivals.make("thresholds", 10, 3000, seed=3)
+    X = made.cohort.landmarks(made.test, times=[scripts.rivals.LANDMARK]).followed("death")
+    assert len(X) == 3000
+    y = X.outcome("death")
+    share = aalen_johansen(y["time"], y["event"], scripts.rivals.TIMES, causes=2)[2]
+    assert share == pytest.approx(made.risk[X.patient].mean(0), abs=0.03)
+    sick = X.outcome("sick")["label"] == 1
+    assert sick.mean() == pytest.approx(made.chance[X.patient].mean(), abs=0.03)
+
+
+SMALL = {"train": 600, "test": 500, "seed": 0, "budget": 2, "members": 1, "epochs": 10}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("world", "outcome", "name"),
+    [
+        ("lines", "size", "mixed"),
+        ("linear", "death", "cox"),
+        ("linear", "sick", "logistic"),
+        ("order", "sick", "gru"),
+    ],
+)
+def test_a_rival_is_no_straw_man(scripts, world, outcome, name):
+    (line,) = scripts.rivals.run(scripts.rivals.Task(world, outcome, name, **SMALL))
+    assert line["gain"] >= scripts.rivals.WANTED
+    page = scripts.rivals.page([line], SimpleNamespace(epochs=10, members=1))
+    assert f"| {name} | {outcome} | {world} | 600 |" in page and "| yes |" in page
+
+
+@pytest.mark.parametrize("name", ["nafld", "icu", "tables", "tcga"])
+def test_every_study_of_tables_names_what_is_there(scripts, name):
+    for study in _beside(name).STUDIES.values():
+        beside = Path(scripts.forecasts.__file__).parent / f"{study.spec}.toml"
+        from gnnpatient import read_spec
+        from gnnpatient.spec.graph import spec_path
+
+        spec = read_spec(beside if beside.exists() else spec_path(study.spec))
+        assert study.outcome in spec.outcomes and (study.horizons == ()) == (
+            spec.outcomes[study.outcome].kind == "diagnosis"
+        )
+
+
+def test_a_cohort_of_tables_is_forecast_fold_by_fold(scripts, data_dir, tmp_path, monkeypatch, capsys):
+    folds = pl.DataFrame({"repeat": 0, "fold": np.arange(929) % 2, "id": np.arange(1, 930)})
+    folds.write_parquet(tmp_path / "folds.parquet")
+    out = tmp_path / "colon.parquet"
+    words = ["--data", data_dir, "--folds", tmp_path / "folds.parquet", "--models", "cox,cox history"]
+    words += ["--configurations", 2, "--draws", 5, "--out", out, "--table", tmp_path / "colon.md"]
+    monkeypatch.setattr("sys.argv", ["tables.py", *map(str, words)])
+    scripts.forecasts.run("", "tables", _beside("tables").STUDIES)
+    found = pl.read_parquet(out)
+    assert found["model"].unique(maintain_order=True).to_list() == ["cox", "cox history", "null"]
+    assert len(found) == 3 * 929 and found["id"].dtype == pl.Int64
+    assert {"repeat", "fold", "landmark", "risk_2", "risk_4", "risk_6"} < set(found.columns)
+    page = (tmp_path / "colon.md").read_text()
+    assert "| cox-cox history |" in page and "2 configurations, " in page and "**Development**" in page
+    monkeypatch.setattr(
+        "sys.argv", ["tables.py", "--data", str(data_dir), "--models", "coxx", "--out", str(out)]
+    )
+    with pytest.raises(SystemExit):
+        scripts.forecasts.run("", "tables", _beside("tables").STUDIES)
+    assert "unknown model 'coxx'" in capsys.readouterr().err

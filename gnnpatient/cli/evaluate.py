@@ -200,6 +200,7 @@ def show_scores(
     for part in dict.fromkeys((row["cause"], row["group"], row["censoring"]) for row in rows):
         _show_part(scores, metrics, rows, part)
     _show_gaps(scores)
+    _show_coverage(scores)
     counts = ", ".join(f"{n} {cause}" for cause, n in scores.events.items())
     say(f"{scores.patients} patients scored ({counts}). - : not estimable.")
     if any(row["metric"] == "rmse" for row in rows):
@@ -284,6 +285,29 @@ def _show_gaps(scores: Evaluation) -> None:
         say(line)
 
 
+def _show_coverage(scores: Evaluation) -> None:
+    """How often calibrated answers hold, by landmark."""
+    from gnnpatient.study.evaluate import moment_name
+
+    if not scores.calibrated:
+        return
+    size = {"time bound": "mean bound, days", "set": "mean classes", "interval": "mean width"}
+    first = scores.calibrated[0]
+    lines = [
+        (
+            row["model"],
+            moment_name(row["landmark"], scores.entry),
+            str(row["patients"]),
+            _figure(row),
+            f"{row['promise']:g}",
+            f"{row['size']:.4g}",
+        )
+        for row in scores.calibrated
+    ]
+    title = f"{scores.outcome}: how often the {first['level']:g} {first['what']} holds"
+    table(title, ["<model", "landmark", "patients", "coverage", "promised", size[first["what"]]], lines)
+
+
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
     """What the intervals resample, and where they are few or none."""
     most = max((row["draws"] or 0 for row in rows), default=0)
@@ -342,6 +366,17 @@ def compare(
             help="node types to remove from more and more patients: image,note; shows how the score falls"
         ),
     ] = "",
+    rivals: Annotated[
+        str,
+        typer.Option(
+            help="rivals to fit beside, of the same rows and landmarks: cox,boosted,forest,gru,...; or "
+            "tabular=FILE.py:CLASS, a classifier of your own"
+        ),
+    ] = "",
+    configurations: Annotated[
+        int | None,
+        typer.Option(help="of each rival, of which inner folds choose one [default: 20]"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Does fusion help? Each node type alone, each left out, and all together in several ways."""
@@ -354,6 +389,8 @@ def compare(
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
     choices = {"to": to, "members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    choices["configurations"] = configurations
+    choices["rivals"] = [one.strip() for one in rivals.split(",") if one.strip()] or None
     chosen = {name: value for name, value in choices.items() if value is not None}
     with StepLines() as progress:
         found = compare_report(cohort, outcome, folds, progress, kinds, **chosen)

@@ -43,6 +43,10 @@ def fit(
     ] = None,
     members: Annotated[int | None, typer.Option(help="how often each family is fitted [default: 5]")] = None,
     epochs: Annotated[int | None, typer.Option(help="of each network, at most [default: 30]")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="groups that count alike: a category, group, or a number that is the weight"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="of all that is drawn at random [default: 0]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     config: Annotated[
@@ -60,6 +64,7 @@ def fit(
         "families": [name.strip() for names in family for name in names.split(",")] if family else None,
         "members": members,
         "epochs": epochs,
+        "weights": weights,
         "seed": seed,
     }
     choices = (read_config(config) if config else {}) | {k: v for k, v in options.items() if v is not None}

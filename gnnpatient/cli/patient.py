@@ -122,6 +122,7 @@ def show_answer(found: PatientAnswer) -> None:
             continue
         (first, *others), rows = one.table()
         table(f"{name} {one.title}".strip(), [f"<{first}", *others], rows)
+        say(f"{name}: {one.statement}")
     say(NOTICE)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError
+from gnnpatient.prognosis.conformal import LEVEL
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.prognosis.multistate import StatesForecast
 from gnnpatient.prognosis.predictor import Predictor
@@ -50,11 +51,19 @@ class CurveAnswer:
 
     @property
     def title(self) -> str:
-        """What the numbers are; without five members there is no spread beside them."""
-        f = self.forecast
-        spread = f.spread(float(f.times[-1]), f.causes[0])
+        """What the numbers are; a spread is beside them where a calibrated statement is, too."""
         start = f"from {duration(self.given)} later on, if event-free until then" if self.given else ""
-        return (start or "from this day on") + ("" if spread is None else " [model spread]")
+        return (start or "from this day on") + ("" if self._spread(None, None) is None else " [model spread]")
+
+    @property
+    def statement(self) -> str:
+        """For how long the patient stays event-free, or that nothing was calibrated."""
+        return self.forecast.statement()
+
+    def _spread(self, cause: str | None, horizon: float | None) -> Band:
+        """The model spread, where it does not stand alone."""
+        f = self.forecast
+        return f.spread(horizon, cause or f.causes[0]) if f.is_calibrated else None
 
     @property
     def at_risk(self) -> bool:
@@ -67,8 +76,10 @@ class CurveAnswer:
         Returns
         -------
         dict
-            kind, times (days), event_free, incidence, low and high by cause, and time_lost: the mean days
-            that each cause takes up to each time; given_event_free (days) where that was asked.
+            kind, times (days), event_free, incidence, low and high (model spread) by cause, and time_lost:
+            the mean days that each cause takes up to each time; given_event_free (days) where that was asked;
+            calibrated: None, or level, days event-free at least, the cutoff up to which that is bounded, the
+            promise of the method, and the number of patients; and the statement in words.
         """
         f = self.forecast
         bands = {c: [f.spread(t, c) for t in f.times.tolist()] for c in f.causes}
@@ -82,6 +93,8 @@ class CurveAnswer:
             "low": low if spread else None,
             "high": high if spread else None,
             "time_lost": {c: [float(f.time_lost(c, t)[0]) for t in f.times.tolist()] for c in f.causes},
+            "calibrated": _time_bound(f),
+            "statement": self.statement,
         } | ({"given_event_free": self.given} if self.given else {})
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -94,7 +107,7 @@ class CurveAnswer:
         """
         f = self.forecast
         horizons = default_horizons(float(f.times[-1]))
-        rows = [(c, *(percent(f.risk(c, t), f.spread(t, c)) for t in horizons)) for c in f.causes]
+        rows = [(c, *(percent(f.risk(c, t), self._spread(c, t)) for t in horizons)) for c in f.causes]
         free = [1 - sum(float(f.risk(c, t)[0]) for c in f.causes) for t in horizons]
         rows.append(("event-free", *(f"{_percentage(p)} %" for p in free)))
         return ["within", *map(duration, horizons)], rows
@@ -185,17 +198,21 @@ class StatesAnswer(CurveAnswer):
         f = self.forecast
         horizons = default_horizons(float(f.times[-1]))
         rows = [
-            (state, *(percent(f.in_state(state, t), f.in_state_spread(state, t)) for t in horizons))
+            (state, *(percent(f.in_state(state, t), self._in_state(state, t)) for t in horizons))
             for state in f.states
         ]
         passing = [state for state in f.states if state not in f.causes]
         rows += [(f"days {state}", *(f"{f.time_in(state, t)[0]:.0f}" for t in horizons)) for state in passing]
         return ["after", *map(duration, horizons)], rows
 
+    def _in_state(self, state: str, horizon: float) -> Band:
+        """The model spread, where it does not stand alone."""
+        return self.forecast.in_state_spread(state, horizon) if self.forecast.is_calibrated else None
+
 
 def _number(forecast: RecurrentForecast, horizon: float) -> str:
     """The expected number of events of the one landmark, with its model spread."""
-    band = forecast.expected_spread(horizon)
+    band = forecast.expected_spread(horizon) if forecast.is_calibrated else None
     around = f" [{band[0][0]:.2g} to {band[1][0]:.2g}]" if band else ""
     return f"{forecast.expected(horizon)[0]:.2g}{around}"
 
@@ -218,8 +235,17 @@ class ClassAnswer:
 
     @property
     def title(self) -> str:
-        """What the numbers are; without five members there is no spread beside them."""
-        return "" if self.forecast.spread(self.forecast.classes[0]) is None else "[model spread]"
+        """What the numbers are; a spread is beside them where a calibrated statement is, too."""
+        return "" if self._spread(self.forecast.classes[0]) is None else "[model spread]"
+
+    @property
+    def statement(self) -> str:
+        """Among which classes the true one is, or that nothing was calibrated."""
+        return self.forecast.statement()
+
+    def _spread(self, name: str) -> Band:
+        """The model spread, where it does not stand alone."""
+        return self.forecast.spread(name) if self.forecast.is_calibrated else None
 
     @property
     def at_risk(self) -> bool:
@@ -232,8 +258,10 @@ class ClassAnswer:
         Returns
         -------
         dict
-            kind, probability, low and high by class; of ordered classes and of labels also form, "ordered"
-            or "labels": labels do not sum to one, and one that is known already is left out.
+            kind, probability, low and high (model spread) by class; of ordered classes and of labels also
+            form, "ordered" or "labels": labels do not sum to one, and one that is known already is left out;
+            calibrated: None, or level, the set of classes, the promise of the method, and the number of
+            patients; and the statement in words.
         """
         f = self.forecast
         open_ = [c for c in f.classes if np.isfinite(f.risk(c)[0])]
@@ -245,6 +273,8 @@ class ClassAnswer:
             "probability": {c: float(f.risk(c)[0]) for c in open_},
             "low": low or None,
             "high": high or None,
+            "calibrated": _class_set(f),
+            "statement": self.statement,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -259,7 +289,7 @@ class ClassAnswer:
         names = list(f.classes)
         if f.kind == "labels":
             names = f.ranked()["label"].to_list()
-        rows: list[tuple[str, ...]] = [(c, percent(f.risk(c), f.spread(c))) for c in names]
+        rows: list[tuple[str, ...]] = [(c, percent(f.risk(c), self._spread(c))) for c in names]
         rows += [(c, "known already") for c in f.classes if c not in names]
         return [f.noun, "probability"], rows
 
@@ -290,6 +320,11 @@ class ValueAnswer:
         return bool(self.forecast.at_risk[0])
 
     @property
+    def statement(self) -> str:
+        """Whether the interval is calibrated."""
+        return self.forecast.statement()
+
+    @property
     def times(self) -> list[float]:
         """Days after the landmark: the one that was asked for, else a few."""
         f = self.forecast
@@ -301,7 +336,9 @@ class ValueAnswer:
         Returns
         -------
         dict
-            kind, to (days), unit, target, last, quantiles, mean, seen and alive at each time.
+            kind, to (days), unit, target, last, quantiles, mean, seen and alive at each time; calibrated:
+            None, or level, low and high at each time, the promise of the method, and the number of patients;
+            and the statement in words.
         """
         f, times = self.forecast, self.times
         values = [f.quantile(QUANTILES, to)[0] for to in times]
@@ -315,6 +352,8 @@ class ValueAnswer:
             "mean": [float(f.mean(to)[0]) for to in times],
             "seen": [float(f.p_seen(to)[0]) for to in times],
             "alive": [float(f.p_alive(to)[0]) for to in times],
+            "calibrated": _intervals(f, times),
+            "statement": self.statement,
         }
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -331,6 +370,40 @@ class ValueAnswer:
             chances = percent(f.p_seen(to)), percent(f.p_alive(to))
             rows.append((duration(to), f"{f.quantile(0.5, to)[0]:.4g}", f"{low:.4g} to {high:.4g}", *chances))
         return ["after", "median", "90 % lie within", "seen then", "alive then"], rows
+
+
+def _known(forecast: Forecast | DiagnosisForecast | ProgressionForecast) -> dict[str, Any]:
+    """What is said of every calibrated answer."""
+    known = forecast.calibration
+    assert known is not None
+    promise = {"level": LEVEL, "promise": known.promise(LEVEL), "method": known.method}
+    return promise | {"patients": known.patients}
+
+
+def _time_bound(forecast: Forecast) -> dict[str, Any] | None:
+    """The calibrated bound of the one landmark."""
+    days = float(forecast.time_bound()[0])
+    if np.isnan(days) or forecast.calibration is None:
+        return None
+    return _known(forecast) | {"event_free_at_least": days, "cutoff": forecast.calibration.cutoff}
+
+
+def _class_set(forecast: DiagnosisForecast) -> dict[str, Any] | None:
+    """The calibrated set of the one landmark."""
+    if not forecast.is_calibrated:
+        return None
+    there = forecast.class_set()[0]
+    return _known(forecast) | {"set": [c for c, one in zip(forecast.classes, there, strict=True) if one]}
+
+
+def _intervals(forecast: ProgressionForecast, times: Sequence[float]) -> dict[str, Any] | None:
+    """The calibrated intervals of the one landmark."""
+    if not forecast.is_calibrated:
+        return None
+    each = [forecast.interval(to=to) for to in times]
+    return _known(forecast) | {
+        name: [float(one[i][0]) for one in each] for i, name in ((0, "low"), (1, "high"))
+    }
 
 
 OutcomeAnswer = CurveAnswer | ClassAnswer | ValueAnswer

@@ -105,12 +105,14 @@ def _draw_forecast(figure: Figure, forecast: Forecast) -> None:
 
 def _footer(figure: Figure, forecast: Forecast) -> None:
     figure.text(0.03, 0.022, FOOTER, color=INK, weight="bold")
-    if forecast.spread(0.0, forecast.causes[0]):
-        spread = "Bands and small figures: model spread, 5 % to 95 % of the members"
-    else:
-        spread = "No band: fewer than 5 members"
+    spread = ""
+    if forecast.spread(0.0, forecast.causes[0]) and forecast.is_calibrated:
+        spread = "  Bands and small figures: model spread, 5 % to 95 % of the members, not what may happen."
     shaded = "Shaded: the middle half of the other patients' values."
-    figure.text(0.30, 0.022, f"{shaded}  {spread}, not what may happen.", color=MUTED, size=8.5)
+    figure.text(0.30, 0.022, f"{shaded}{spread}", color=MUTED, size=8.5)
+    if forecast.at_risk[0]:
+        said = forecast.statement()
+        figure.text(0.615, 0.058, f"{said[0].upper()}{said[1:]}.", color=INK, size=8.5)
 
 
 class _VisibleRows:
@@ -271,7 +273,8 @@ def _curves(axes: Axes, forecast: Forecast) -> None:
     ends.append((float(free[-1]), "event-free", MUTED))
     for i, cause in enumerate(forecast.causes):
         color = CAUSE_COLORS[i % len(CAUSE_COLORS)]
-        if (band := forecast.spreads(grid, cause)) is not None:
+        band = forecast.spreads(grid, cause) if forecast.is_calibrated else None
+        if band is not None:
             axes.fill_between(grid / width, band[0][0], band[1][0], color=color, alpha=0.15, lw=0)
         curve = forecast.risks(grid, cause)[0]
         axes.plot(grid / width, curve, color=color, lw=2)
@@ -295,7 +298,8 @@ def _numbers(axes: Axes, forecast: Forecast) -> None:
         axes.text(x, heights[0], f"within {duration(horizon)}", ha="right", color=MUTED)
         free = 1.0
         for i, cause in enumerate(forecast.causes):
-            risk, spread = float(forecast.risk(cause, horizon)[0]), forecast.spread(horizon, cause)
+            risk = float(forecast.risk(cause, horizon)[0])
+            spread = forecast.spread(horizon, cause) if forecast.is_calibrated else None
             free -= risk
             axes.text(x, heights[1 + i], f"{risk * 100:.0f} %", ha="right", weight="bold")
             if spread is not None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.graphs import Graphs
 from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig, num_logits
@@ -324,7 +323,7 @@ def _sample(problem: Problem, rng: np.random.Generator) -> tuple[Aggregates, _Sa
     at = Landmarks(X.cohort, patient, np.concatenate([last.at[some], others.at]))
     aggregates = Aggregates.fit(build_graphs(at), patient, problem.vocabulary, problem.bases, least)
     rows, weight = draw_landmarks(X.patient, POOL_FACTOR * PATIENT_LANDMARKS, MAX_POOL, rng)
-    weight = weight * landmark_weights(X.moments)[rows]
+    weight = weight * problem.counts(np.arange(len(X)))[rows]
     weight = weight * (len(np.unique(X.patient)) / weight.sum())
     bins = [aggregates.bins(build_graphs(X[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)]
     return aggregates, _Sample(rows, X.patient[rows], weight, np.concatenate(bins))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HEADS, HeadConfig
 from gnnpatient.model.vocabulary import Vocabulary
 from gnnpatient.prognosis.card import card
+from gnnpatient.prognosis.conformal import Calibration
 from gnnpatient.prognosis.disclosure import disclosed
 from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.predictor import Predictor
@@ -84,6 +85,16 @@ class _LandmarkTables(_Closed):
     tables: list[Table]
 
 
+class _Calibration(_Closed):
+    method: Literal["cv+", "split"]
+    patients: int | str
+    scores: list[float]
+    above: list[float]
+    total: float
+    cutoff: float | None
+    until: float | None
+
+
 class Config(_Closed):
     """The content of config.json. It is read from outside, so every place of it has a type.
 
@@ -105,6 +116,8 @@ class Config(_Closed):
         Counts and names of the training data.
     nulls : dict
         The forecast without inputs at some landmark times, by outcome.
+    calibrations : dict
+        How surprising what came was, by outcome.
     weights : str
         sha256 of model.safetensors.
     digest : str
@@ -119,6 +132,7 @@ class Config(_Closed):
     null: dict[str, Table]
     about: dict[str, Any]
     nulls: dict[str, _LandmarkTables] = {}
+    calibrations: dict[str, _Calibration] = {}
     weights: str
     digest: str
 
@@ -160,6 +174,10 @@ def save_predictor(predictor: Predictor, folder: str | Path, choices: Mapping[st
             "nulls": {
                 name: {"days": [None if d != d else d for d in days.tolist()], "tables": tables.tolist()}
                 for name, (days, tables) in predictor.nulls.items()
+            },
+            "calibrations": {
+                name: one.written(int(choices.get("min_patients", 1)))
+                for name, one in predictor.calibrations.items()
             },
         }
         tensors = {
@@ -287,6 +305,9 @@ def read_model(
         bases = _bases(config.model.vocabulary, tensors)
         families = _families(config, tensors, bases, layers)
         null, nulls = _marginals(config)
+        if not set(config.calibrations) <= set(config.model.heads):
+            raise ValueError("calibrations")
+        calibrations = {name: Calibration.read(dict(one)) for name, one in config.calibrations.items()}
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, InputError):  # as where a class of the user's own is not given
             raise InputError(f"{path}: {error}") from None
@@ -295,7 +316,7 @@ def read_model(
             f"{path}: config.json and model.safetensors do not fit together ({reason})"
         ) from None
     parts = families, config.model.stacks, config.model.heads, config.model.vocabulary, bases
-    return Predictor(*parts, config.kinds, null, config.about, nulls), config.choices
+    return Predictor(*parts, config.kinds, null, config.about, nulls, calibrations), config.choices
 
 
 def _bases(vocabulary: Vocabulary, tensors: Mapping[str, Tensor]) -> dict[str, Basis]:

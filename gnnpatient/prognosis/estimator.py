@@ -29,6 +29,7 @@ from gnnpatient.prognosis.problem import FitConfig
 from gnnpatient.prognosis.targets import Target, check_targets
 from gnnpatient.prognosis.value_target import ProgressionTarget
 from gnnpatient.prognosis.values import ProgressionForecast
+from gnnpatient.prognosis.weights import group_weights
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Summary
 from gnnpatient.times import days
@@ -99,6 +100,11 @@ class PrognosisModel(BaseEstimator):
         Fewest training patients from whom a name, a count or a scale is learned. Rarer codes go to their
         ancestor, or to one code for all that are rare or unknown. With 1 nothing is hidden, and the model is
         no safer than the data.
+    weights : str, optional
+        Column of groups that count alike in the fit, however many patients they have: a category of the
+        baseline covariates or ``"group"``, by one over the number of training patients of each; or a number
+        of the covariates that is the weight itself. Default: every patient counts the same. What is learned
+        is no longer the risk in a population like that of training.
     seed : int
         Seed of all draws.
     device : str
@@ -154,6 +160,7 @@ class PrognosisModel(BaseEstimator):
         weight_decay: float = FitConfig.weight_decay,
         kind_dropout: float | None = None,
         min_patients: int = FitConfig.min_patients,
+        weights: str | None = None,
         seed: int = FitConfig.seed,
         device: str = "auto",
         cause: str | None = None,
@@ -181,6 +188,7 @@ class PrognosisModel(BaseEstimator):
         self.weight_decay = weight_decay
         self.kind_dropout = kind_dropout
         self.min_patients = min_patients
+        self.weights = weights
         self.seed = seed
         self.device = device
         self.cause = cause
@@ -263,13 +271,14 @@ class PrognosisModel(BaseEstimator):
                 raise InputError(f"encoders: unknown node type {kind!r}{near(kind, X.cohort.spec.nodes)}")
         config = self._config(FitConfig, kind_dropout=self._kind_dropout(seen))
         folder = None if run is None else Path(run)
+        weight = None if self.weights is None else group_weights(seen, self.weights, self.min_patients)
         with shown(self.verbose if progress is None else progress) as report:
-            problem = pose(seen, targets, heads, model, config, self.device, folder, report)
+            problem = pose(seen, targets, heads, model, config, self.device, folder, report, weight)
             if report:
                 for line in foreseen(problem, families):
                     report(line, 0, 0)
             fitted = fit_families(problem, families)
-            stacks = fit_stacks(problem, fitted)
+            stacks, calibrations = fit_stacks(problem, fitted)
         null, nulls = {}, {}
         for name, target in targets.items():
             times = heads[name].times
@@ -278,7 +287,7 @@ class PrognosisModel(BaseEstimator):
                 nulls[name] = table
         about = _about(seen, targets, self.min_patients)
         known = problem.vocabulary, problem.bases
-        self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls)
+        self.predictor_ = Predictor(fitted, stacks, heads, *known, kinds, null, about, nulls, calibrations)
         self.train_ids_ = frozenset(X.ids.tolist())
         return self
 

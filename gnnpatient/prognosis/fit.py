@@ -14,6 +14,8 @@ from gnnpatient.model.basis import fit_bases
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.model import ModelConfig
 from gnnpatient.model.vocabulary import fit_vocabulary
+from gnnpatient.prognosis.calibrate import calibrate, calibration_rows
+from gnnpatient.prognosis.conformal import Calibration
 from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.families import FAMILIES
 from gnnpatient.prognosis.inputs import last_landmarks
@@ -46,6 +48,7 @@ def pose(
     device: str = "auto",
     run: Path | None = None,
     progress: Progress | None = None,
+    weight: np.ndarray | None = None,
 ) -> Problem:
     """Learn names and scales from training landmarks, and state what the families have to learn.
 
@@ -67,6 +70,8 @@ def pose(
         Folder of the checkpoints; a fit that stopped there goes on.
     progress : Progress, optional
         Called after each step.
+    weight : ndarray, optional
+        What each landmark counts beside the others, (landmark,) float64; default: all alike.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def pose(
     vocabulary = fit_vocabulary(graphs, bases, config.min_patients)
     if progress:
         progress("names and scales", 1, 1)
-    return Problem(landmarks, targets, heads, vocabulary, bases, model, config, where, run, progress)
+    return Problem(landmarks, targets, heads, vocabulary, bases, model, config, where, run, progress, weight)
 
 
 def fit_families(problem: Problem, names: Collection[str]) -> dict[str, Family]:
@@ -156,7 +161,9 @@ def _out_of_fold(problem: Problem) -> list[np.ndarray]:
     return [_drawn(problem, member) for member in range(min(problem.config.members, len(problem.folds)))]
 
 
-def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, Stack]:
+def fit_stacks(
+    problem: Problem, families: Mapping[str, Family]
+) -> tuple[dict[str, Stack], dict[str, Calibration]]:
     """Learn how much of the answer each family gives, from what each member says of its held-out patients.
 
     Parameters
@@ -168,16 +175,22 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
 
     Returns
     -------
-    dict of str to Stack
-        By outcome.
+    tuple of dict
+        By outcome the weights; and how surprising what came was to members, and under weights, that had not
+        seen the patient, where enough were held out to say it.
     """
     config = problem.config
     rows = _out_of_fold(problem)
     asked, every = np.concatenate(rows), len(np.concatenate(rows))
     units = problem.units(np.arange(len(problem.landmarks)))
-    found: dict[str, dict[str, list[np.ndarray]]] = {
-        name: {one: [] for one in (*families, MARGINAL)} for name in problem.heads
-    }
+    each = (*families, MARGINAL)
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    kept: dict[str, dict[str, list[np.ndarray]]] = {}
+    for name, head in problem.heads.items():
+        things = problem.targets[name].importance(head.times).shape[1:]
+        found[name] = {one: [np.ones((0, *things))] for one in each}
+        kept[name] = {one: [np.zeros((0, *head.shape))] for one in each}
+    scored = {name: calibration_rows(problem, name, asked) for name in problem.heads}
     done = 0
     for one in families.values():
         one.to(problem.device)
@@ -193,28 +206,44 @@ def fit_stacks(problem: Problem, families: Mapping[str, Family]) -> dict[str, St
                     target = problem.targets[name][chunk]
                     said = {one: probabilities(a[name], head)[0] for one, a in answers.items()}
                     said[MARGINAL] = at_landmarks(X, *tables[name])
+                    first, end = np.searchsorted(scored[name].place, [done, done + len(chunk)])
+                    mine_here = scored[name].place[first:end] - done
                     for which, prediction in said.items():
                         found[name][which].append(target.likelihood(prediction, head.times))
+                        kept[name][which].append(prediction[mine_here])
                 done += len(chunk)
                 if problem.progress:
                     problem.progress("weights of the families", done, every)
-    stacks = {}
+    stacks, calibrations = {}, {}
     for name, target in problem.targets.items():
         times = problem.heads[name].times
         likelihood = {one: np.concatenate(parts) for one, parts in found[name].items()}
         things = int(np.prod(likelihood[MARGINAL].shape[1:]))  # that are seen of a landmark
-        each = np.repeat(asked, things)
+        row = np.repeat(asked, things)
+        share = target.importance(times)[asked].ravel()
+        apart = dict[int, dict[str, float]]()
         stacks[name] = fit_stack(
             {one: of.ravel() for one, of in likelihood.items()},
-            problem.landmarks.patient[each],
-            target.importance(times)[asked].ravel(),
-            target.has_event(times)[each],
-            unit=units[each],
-            causes=_causes(target, times, each),
+            problem.landmarks.patient[row],
+            share if problem.weight is None else share * problem.weight[row],
+            target.has_event(times)[row],
+            unit=units[row],
+            causes=_causes(target, times, row),
             seed=config.seed,
             least=config.min_patients,
+            apart=apart,
         )
-    return stacks
+        patients = problem.landmarks.patient[asked[scored[name].place]].tolist()
+        weights = [apart.get(one, stacks[name].weights) for one in patients]
+        mixed = sum(
+            np.array([w.get(one, 0.0) for w in weights]).reshape(-1, *(1,) * len(problem.heads[name].shape))
+            * np.concatenate(parts)
+            for one, parts in kept[name].items()
+        )
+        made = calibrate(problem, name, scored[name], asked, np.asarray(mixed))
+        if made is not None:
+            calibrations[name] = made
+    return stacks, calibrations
 
 
 def _causes(target: Target, times: tuple[float, ...], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.splits import default_horizons
 from gnnpatient.errors import InputError, UnknownNameError, near
 from gnnpatient.model.heads import DiagnosisConfig, HeadConfig, SurvivalConfig
+from gnnpatient.prognosis.conformal import LEVEL, Calibration, check_level, uncalibrated
 from gnnpatient.prognosis.rows import (
     MIN_MEMBERS,
     ROUNDING,
@@ -63,6 +64,9 @@ class Forecast(Shown):
         Whether there is a curve.
     members : ndarray or None
         The incidence by each network; None where there is one only.
+    calibration : Calibration or None
+        How surprising what came was to members that had not seen the patient; None where nothing is
+        calibrated.
     """
 
     outcome: str
@@ -73,6 +77,7 @@ class Forecast(Shown):
     at: np.ndarray  # (landmark,) float64
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, 1 + cause, time)
+    calibration: Calibration | None = None
 
     @classmethod
     def of_members(
@@ -388,6 +393,7 @@ class Forecast(Shown):
             at=self.at + start[0],
             at_risk=self.at_risk & np.isfinite(curves[:, 0, 0]),
             members=None if self.members is None else self._after(self.members, start, keep),
+            calibration=None,
         )
 
     def _after(self, curves: np.ndarray, start: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -397,6 +403,87 @@ class Forecast(Shown):
         free = np.where(free > ROUNDING, free, np.nan)
         causes = ((curves[..., 1:, keep] - before) / free).clip(0, 1)
         return np.concatenate([1 - causes.sum(-2, keepdims=True), causes], -2)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether enough patients were held out to say how wide an answer of level 0.9 must be."""
+        return uncalibrated(self.calibration, LEVEL) is None
+
+    def statement(self, level: float = LEVEL, row: int = 0) -> str:
+        """Say for how long one landmark stays event-free with a probability, or why that is not known.
+
+        Parameters
+        ----------
+        level : float
+            Probability, default 0.9.
+        row : int
+            Position of the landmark, default 0.
+
+        Returns
+        -------
+        str
+        """
+        if why := uncalibrated(self.calibration, check_level(level)):
+            return why
+        bound, cutoff = self.time_bound(level)[row], cast(Calibration, self.calibration).cutoff
+        if cutoff is None or np.isnan(bound):
+            return f"not calibrated at {level:g}: too few landmarks so late are followed long enough"
+        least = f"event-free for {duration(float(bound))} or longer with probability {level:g}"
+        return f"{least}, on average over landmarks" + (
+            "" if bound < cutoff else f" ({duration(cutoff)} is the longest that can be said)"
+        )
+
+    def time_bound(self, level: float = LEVEL) -> np.ndarray:
+        """Give the time up to which a patient stays event-free with a probability, at least.
+
+        The conformal lower bound on the smaller of the event-free time and `calibration.cutoff` [1]_: found
+        on patients who were held out, of whom those with an event stand for those who were lost before
+        (inverse probability of censoring weights). It is right on average over landmarks, not for each
+        patient or day, and needs censoring that has nothing to do with the event.
+
+        Parameters
+        ----------
+        level : float
+            Probability, default 0.9.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64, days after the landmark; nan where there is no curve, at a later landmark
+            than those that are followed so long, and everywhere where nothing was calibrated.
+
+        Raises
+        ------
+        InputError
+            When the level is not between 0 and 1.
+
+        References
+        ----------
+        .. [1] Angelopoulos AN, Bates S, Fisch A, Lei L, Schuster T. Conformal risk control. International
+           Conference on Learning Representations, 2024.
+
+        Examples
+        --------
+        >>> curves = np.array([[[0.8, 0.6], [0.2, 0.4]]])
+        >>> who = np.array(["a"]), np.array([0.0]), np.array([True])
+        >>> held_out = Calibration(
+        ...     method="split", patients=200, scores=(0.9, 0.7), above=(0.05, 0.1), total=0.4, cutoff=700.0
+        ... )
+        >>> grid = np.array([365.0, 730.0])
+        >>> Forecast("death", ("death",), grid, curves, *who, calibration=held_out).time_bound(0.9)
+        array([547.5])
+        """
+        check_level(level)
+        known, found = self.calibration, np.full(len(self), np.nan)
+        if known is None or known.cutoff is None or not known.reaches(level):
+            return found
+        days = np.asarray(self.at)
+        here = self.at_risk & (days <= np.inf if known.until is None else days <= known.until)
+        many = self.incidence[None] if self.members is None else self.members
+        risk = 1 - np.array(known.scores)
+        ends = np.stack([_first_times(1 - one[here, 0], self.times, risk, known.cutoff) for one in many])
+        found[here] = known.lower_end(ends, level, known.cutoff)
+        return found
 
     def time_lost(self, cause: str | None = None, horizon: float | str | None = None) -> np.ndarray:
         """Mean time that a cause takes within a horizon: the area under its incidence [1]_.
@@ -554,12 +641,13 @@ class Forecast(Shown):
         horizons = default_horizons(float(self.times[-1]))
         risks = [[_percent(self, cause, horizon) for horizon in horizons] for cause in self.causes]
         within = [f"within {duration(horizon)}" for horizon in horizons]
+        said = ("with 0.9" if self.is_calibrated else "but", self.statement())
         lines = [
             (name, listed([f"{c} {r[i]}" for c, r in zip(self.causes, risks, strict=True)], MAX_SHOWN_CAUSES))
             for i, name in enumerate(within)
         ]
         table = Table(["<cause", *within], [(c, *risk) for c, risk in zip(self.causes, risks, strict=True)])
-        return Summary(title, [*facts, *lines], [table], within)
+        return Summary(title, [*facts, *lines, said], [table], within)
 
     def _horizon(self, horizon: Any) -> np.ndarray:
         wanted = self._horizons(horizon)
@@ -615,6 +703,9 @@ class DiagnosisForecast(Shown):
     kind : str
         ``"diagnosis"``, ``"ordered"`` where the classes rise, or ``"labels"`` where they are labels, see
         `DiagnosisConfig`.
+    calibration : Calibration or None
+        How surprising what came was to members that had not seen the patient; None where nothing is
+        calibrated.
     """
 
     outcome: str
@@ -625,6 +716,7 @@ class DiagnosisForecast(Shown):
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, class)
     kind: str = "diagnosis"
+    calibration: Calibration | None = None
 
     @classmethod
     def of_members(
@@ -802,6 +894,80 @@ class DiagnosisForecast(Shown):
             return probability[..., self.slot(cause.removeprefix(AT_LEAST)) :].sum(-1)
         return probability[..., self.slot(cause)]
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether enough patients were held out to say how wide an answer of level 0.9 must be."""
+        return uncalibrated(self.calibration, LEVEL) is None
+
+    def statement(self, level: float = LEVEL, row: int = 0) -> str:
+        """Say among which classes the true one of a landmark is with a probability, or why it is not known.
+
+        Parameters
+        ----------
+        level : float
+            Probability, default 0.9.
+        row : int
+            Position of the landmark, default 0.
+
+        Returns
+        -------
+        str
+        """
+        if why := uncalibrated(self.calibration, check_level(level)):
+            return why
+        names = [name for name, there in zip(self.classes, self.class_set(level)[row], strict=True) if there]
+        one = f"one of {listed(names)}" if len(names) > 1 else names[0]
+        return f"{one} with probability {level:g}, on average over landmarks"
+
+    def class_set(self, level: float = LEVEL) -> np.ndarray:
+        """Give the classes among which the true one is with a probability, at least.
+
+        The conformal set of the least ambiguous kind [1]_: each class that is no less probable than the true
+        ones of patients who were held out, and always the most probable one. It is right on average over
+        landmarks, not for each patient or class: of a rare class it may miss most.
+
+        Parameters
+        ----------
+        level : float
+            Probability, default 0.9.
+
+        Returns
+        -------
+        ndarray
+            (landmark, class) bool; all classes where there is no forecast, or nothing was calibrated.
+
+        Raises
+        ------
+        InputError
+            When the level is not between 0 and 1.
+
+        References
+        ----------
+        .. [1] Sadinle M, Lei J, Wasserman L. Least ambiguous set-valued classifiers with bounded error
+           levels. Journal of the American Statistical Association 114:223-234, 2019.
+
+        Examples
+        --------
+        >>> classes, p = ("viral", "fungal", "other"), np.array([[0.3, 0.05, 0.65], [0.1, 0.0, 0.9]])
+        >>> who = np.array(["a", "b"]), np.zeros(2), np.ones(2, bool)
+        >>> held_out = Calibration(
+        ...     method="split", patients=200, scores=(0.9, 0.75, 0.3), above=(0.05, 0.1, 0.5)
+        ... )
+        >>> forecast = DiagnosisForecast("cause", classes, p, *who, calibration=held_out)
+        >>> forecast.class_set(0.9)
+        array([[ True, False,  True],
+               [False, False,  True]])
+        """
+        check_level(level)
+        known = self.calibration
+        if known is None or not known.reaches(level):
+            return np.ones(self.probability.shape, bool)
+        many = self.probability[None] if self.members is None else self.members
+        found = known.within(1 - np.nan_to_num(many), level)
+        found[np.arange(len(self)), np.nan_to_num(self.probability).argmax(1)] = True
+        found[~self.at_risk] = True
+        return found
+
     def ranked(self, k: int | None = None) -> pl.DataFrame:
         """List the most probable classes or labels of each landmark with a forecast, the likeliest first.
 
@@ -939,10 +1105,27 @@ class DiagnosisForecast(Shown):
         line = listed([f"{name} {share}" for name, share in shares], MAX_SHOWN_CAUSES)
         return Summary(
             title,
-            [*facts, ("probability", line)],
+            [
+                *facts,
+                ("probability", line),
+                ("with 0.9" if self.is_calibrated else "but", self.statement()),
+            ],
             [Table([f"<{self.noun}", "probability"], shares)],
             ["probability"],
         )
+
+
+def _first_times(risk: np.ndarray, times: np.ndarray, wanted: np.ndarray, last: float) -> np.ndarray:
+    """When a risk (landmark, time) first reaches each of some, linear from 0 at 0: (landmark, wanted)."""
+    grid = np.append(0.0, times)
+    curve = np.maximum.accumulate(np.concatenate([np.zeros((len(risk), 1)), risk], 1), 1)
+    right = (curve[:, :, None] < wanted).sum(1)  # the first time with so much
+    inside = right.clip(1, len(times))
+    rows = np.arange(len(risk))[:, None]
+    low, high = curve[rows, inside - 1], curve[rows, inside]
+    share = ((wanted - low) / np.where(high > low, high - low, 1.0)).clip(0, 1)
+    when = np.where(right == 0, 0.0, grid[inside - 1] + share * (grid[inside] - grid[inside - 1]))
+    return np.where(right > len(times), last, np.minimum(when, last))
 
 
 Answer = Forecast | DiagnosisForecast | ProgressionForecast
@@ -1005,14 +1188,18 @@ def judged(classes: tuple[str, ...], kind: str = "diagnosis") -> tuple[str, ...]
 
 
 def _percent(forecast: Forecast | DiagnosisForecast, name: str, horizon: float | None = None) -> str:
-    """The risk of the only landmark in percent, with the model spread where there is one."""
+    """The risk of the only landmark in percent; with the model spread beside a calibrated statement alone."""
     if isinstance(forecast, Forecast):
         risk, spread = forecast.risk(name, horizon), forecast.spread(horizon, name)
     else:
         risk, spread = forecast.risk(name), forecast.spread(name)
     if np.isnan(risk[0]):
         return "known already"
-    around = "" if spread is None else f" ({spread[0][0] * 100:.0f}-{spread[1][0] * 100:.0f})"
+    around = (
+        ""
+        if spread is None or not forecast.is_calibrated
+        else f" ({spread[0][0] * 100:.0f}-{spread[1][0] * 100:.0f})"
+    )
     return f"{risk[0] * 100:.0f} %{around}"
 
 

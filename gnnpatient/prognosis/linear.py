@@ -18,7 +18,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.graphs import Graphs, moving
 from gnnpatient.model.basis import Basis
@@ -619,8 +618,7 @@ class _Learning:
     def weights(self, some: np.ndarray) -> np.ndarray:
         """For how many each of some landmarks counts: every landmark time the same."""
         rows = self.rows[some]
-        moments = self.problem.landmarks.moments[rows]
-        return landmark_weights(moments) * self.problem.targets[self.outcome].share[rows]
+        return self.problem.counts(rows) * self.problem.targets[self.outcome].share[rows]
 
 
 def _end(path: Sequence[float]) -> int:

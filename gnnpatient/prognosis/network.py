@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from gnnpatient.cohort.build import build_graphs
-from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file
 from gnnpatient.graphs import Graphs
@@ -471,7 +470,7 @@ class MemberTrainer:
     def _epoch(self, epoch: int, learn: np.ndarray, course: _Course) -> float:
         """Train one epoch; returns the mean loss."""
         config = self.problem.config
-        sampler = LandmarkSampler.of(self.problem.landmarks.moments, learn)
+        sampler = LandmarkSampler.of(self.problem.landmarks.moments, learn, self.problem.weight)
         rng = np.random.default_rng([config.seed, self.member, epoch])
         torch.manual_seed(_seed(config.seed, self.member, epoch))
         size = max(MIN_STEPS * MIN_BATCH, min(len(sampler.rows), self._most(sampler.rows)))
@@ -524,7 +523,7 @@ class MemberTrainer:
     @torch.inference_mode()
     def _score(self, module: PatientGNN, rows: np.ndarray, epoch: int | None = None) -> float:
         """The loss at landmarks that no step has seen, every landmark time counting the same."""
-        shares = self._shares(rows, landmark_weights(self.problem.landmarks.moments[rows]))
+        shares = self._shares(rows, self.problem.counts(rows))
         total = 0.0
         for part in np.split(np.arange(len(rows)), range(CHUNK, len(rows), CHUNK)):
             table = self.tables(rows[part]).to(self.problem.device)

@@ -72,7 +72,7 @@ def plot_curves(forecast: Forecast, cause: str | None, ax: Axes | None, event_fr
             if not forecast.at_risk[row]:
                 continue
             curve, spread = forecast.risks(grid, name)[row], forecast.spreads(grid, name)
-            if spread is not None:
+            if spread is not None and forecast.is_calibrated:  # never alone
                 low, high = spread[0][row], spread[1][row]
                 axes.fill_between(grid / width, low, high, color=color, alpha=0.15, lw=0)
                 top = max(top, float(high.max()))
@@ -83,6 +83,10 @@ def plot_curves(forecast: Forecast, cause: str | None, ax: Axes | None, event_fr
         if event_free and ends:
             ends += _draw_event_free(axes, forecast, width, [color for _, _, color in ends])
             top = 1.0
+        bounds = forecast.time_bound() / width
+        for row, color in enumerate([INK] if len(forecast) == 1 else _colors(forecast, names, len(lines))):
+            if forecast.at_risk[row] and np.isfinite(bounds[row]):
+                axes.plot(bounds[row], 0, "^", color=color, ms=6, clip_on=False, label="_bound", zorder=5)
         axes.set_title(_title(forecast, names), weight="bold")
         axes.set_xlim(0, float(forecast.times[-1]) / width)
         axes.set_xlabel(_below(forecast, f"{unit} after the landmark", own), size=SMALL)
@@ -130,7 +134,7 @@ def plot_bars(forecast: DiagnosisForecast, cause: str | None, ax: Axes | None) -
             risk, spread = float(forecast.risk(name)[row]), forecast.spread(name)
             axes.barh(i, risk, height=0.55, color=CAUSE_COLORS[1], alpha=0.85)
             end = risk
-            if spread is not None:
+            if spread is not None and forecast.is_calibrated:
                 low, high = float(spread[0][row]), float(spread[1][row])
                 axes.plot([low, high], [i, i], color=INK, lw=1.3, solid_capstyle="butt")
                 end = max(risk, high)
@@ -187,7 +191,9 @@ def plot_values(forecast: ProgressionForecast, ax: Axes | None) -> Axes:
         axes.set_xlim(0, end / width)
         bands = "bands: the middle 50 % and 90 %" if size == 1 else "band: the middle 50 %"
         label = f"{unit} after the landmark"
-        axes.set_xlabel(f"{label}\n{bands}, if seen and alive then" if own else label, size=SMALL)
+        by = "calibrated on patients held out" if forecast.is_calibrated else "by the model, not calibrated"
+        said = f"{label}\n{bands}, if seen and alive then; {by}"
+        axes.set_xlabel(said if own else label, size=SMALL)
         if forecast.unit:
             axes.set_ylabel(printable(forecast.unit, 28), size=SMALL)
         axes.grid(color=GRID, lw=0.8)
@@ -347,13 +353,23 @@ def _title(forecast: Answer, names: Sequence[str]) -> str:
 
 
 def _below(forecast: Forecast | DiagnosisForecast, label: str, own: bool, mark: str = "band") -> str:
-    """The label of the axis, and below it what a band is; short in the axes of others."""
-    if forecast.members is None or len(forecast.members) < MIN_MEMBERS:
-        return label
+    """The label of the axis, and below it what a band and a mark are; short in the axes of others."""
+    if not forecast.is_calibrated:
+        return f"{label}\n{forecast.statement()}" if own and forecast.at_risk.any() else label
+    has_band = forecast.members is not None and len(forecast.members) >= MIN_MEMBERS
+    curves = isinstance(forecast, Forecast)
     if not own:
-        return f"{label}; {mark}: model spread"
-    size = len(forecast.members)
-    return f"{label}\n{mark}: model spread, 5 % to 95 % of {size} members, not what may happen"
+        parts = [f"{mark}: model spread"] * has_band + ["mark: event-free so long with 0.9"] * curves
+        return "; ".join([label, *parts])
+    lines = [label]
+    if has_band:
+        size = len(forecast.members) if forecast.members is not None else 0
+        lines.append(f"{mark}: model spread, 5 % to 95 % of {size} members, not what may happen")
+    if len(forecast) == 1:
+        lines.append(("mark: " if curves else "") + forecast.statement())
+    elif curves:
+        lines.append("mark: event-free so long with probability 0.9, on average over landmarks")
+    return "\n".join(lines)
 
 
 def _risk_axis(axes: Axes, top: float) -> None:

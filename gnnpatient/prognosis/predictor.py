@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from gnnpatient.model.basis import Basis
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.values import ProgressionConfig
 from gnnpatient.model.vocabulary import Vocabulary
+from gnnpatient.prognosis.conformal import Calibration
 from gnnpatient.prognosis.device import deterministic, resolve_device
 from gnnpatient.prognosis.disclosure import counted
 from gnnpatient.prognosis.forecast import Answer, Forecast, Forecasts
@@ -97,6 +98,9 @@ class Predictor(Shown):
         Counts and names of the training data, for the card.
     nulls : mapping of str to tuple of ndarray
         The forecast without inputs at some landmark times, see `marginal.landmark_marginals`.
+    calibrations : mapping of str to Calibration
+        By outcome, how surprising what came was to members that had not seen the patient; without those of
+        which too few were held out.
     """
 
     families: Mapping[str, Family]
@@ -108,6 +112,7 @@ class Predictor(Shown):
     null: Mapping[str, np.ndarray]
     about: Mapping[str, Any] = field(default_factory=dict)
     nulls: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -240,6 +245,9 @@ class Predictor(Shown):
                 assert isinstance(curves, Forecast)
                 answer = answer.with_alive(curves.event_free, curves.times)
             found[name] = answer
+        if families is None:  # of a part of the model nothing is calibrated
+            for name, calibration in self.calibrations.items():
+                found[name] = replace(found[name], calibration=calibration)
         return Forecasts(found)
 
     def _forecast(self, name: str, members: np.ndarray, landmarks: Landmarks) -> Answer:

@@ -112,7 +112,7 @@ class LandmarkSampler:
     weight: np.ndarray  # (landmark,) float64
 
     @classmethod
-    def of(cls, moments: np.ndarray, rows: np.ndarray) -> LandmarkSampler:
+    def of(cls, moments: np.ndarray, rows: np.ndarray, weight: np.ndarray | None = None) -> LandmarkSampler:
         """Prepare to draw from some landmarks.
 
         Parameters
@@ -121,12 +121,15 @@ class LandmarkSampler:
             (landmark,) int64, the landmark time of each, see `Landmarks.moments`.
         rows : ndarray
             Positions of the landmarks to draw from.
+        weight : ndarray, optional
+            (landmark,) float64, what each counts beside; default: all alike.
 
         Returns
         -------
         LandmarkSampler
         """
-        return cls(rows, landmark_weights(moments[rows]))
+        alike = landmark_weights(moments[rows])
+        return cls(rows, alike if weight is None else alike * weight[rows])
 
     def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
         order = rng.permutation(len(self.rows))
@@ -198,6 +201,8 @@ class Problem:
         Folder of the checkpoints; None: none.
     progress : Progress or None
         Called after each epoch, and after each other step that takes time.
+    weight : ndarray or None
+        What each landmark counts beside the others, (landmark,) float64; None: all alike.
     """
 
     landmarks: Landmarks
@@ -210,6 +215,23 @@ class Problem:
     device: torch.device
     run: Path | None = None
     progress: Progress | None = None
+    weight: np.ndarray | None = None
+
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        """What each of some landmarks counts: every landmark time the same, its patients by their weight.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Positions of the landmarks.
+
+        Returns
+        -------
+        ndarray
+            (landmark,) float64.
+        """
+        alike = landmark_weights(self.landmarks.moments[rows])
+        return alike if self.weight is None else alike * self.weight[rows]
 
     @cached_property
     def folds(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -235,6 +257,8 @@ class Problem:
         # numpy's numbers come in with the choices, from a grid search
         digest = hashlib.sha256(json.dumps(parts, default=lambda x: x.tolist()).encode())
         digest.update(self.landmarks.patient.tobytes() + self.landmarks.at.tobytes())
+        if self.weight is not None:
+            digest.update(self.weight.tobytes())
         for target in self.targets.values():
             digest.update(b"".join(column.tobytes() for column in target.columns))
             if target.weight is not None:

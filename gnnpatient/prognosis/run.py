@@ -40,6 +40,8 @@ CHOICES: Mapping[str, Any] = {
 PLAN: Mapping[str, Any] = {**CHOICES, "landmarks": "random", "test": 0.2, "test_by": None}
 """What decides a run besides its cohort, with the defaults. `landmarks`: "random", or days and "entry"."""
 
+ADDED: Mapping[str, Any] = {"weights": None}  # choices that runs of earlier versions lack
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(Shown):
@@ -113,7 +115,8 @@ class Run(Shown):
         """
         path, about, split = read_run(folder)
         try:
-            run = cls(path, about["cohort"], about["plan"], tuple(split["train"]), tuple(split["test"]))
+            plan = {**ADDED, **about["plan"]}
+            run = cls(path, about["cohort"], plan, tuple(split["train"]), tuple(split["test"]))
             if set(run.plan) != set(PLAN):
                 raise InputError(f"{path}: a run of another version; fit it again")
         except (KeyError, TypeError):
@@ -398,8 +401,8 @@ def scored_landmarks(
         return replace(landmarks, to=landmarks.at + round(to * DAY))
     if truth.has_course:
         return landmarks  # those lost before the horizon inform the censoring weights
-    label = landmarks.outcome(outcome)["label"].reshape(len(landmarks), -1)  # of several, a column each
-    return landmarks[(label >= 0).any(1)]
+    labelled = landmarks.outcome(outcome)["label"] >= 0
+    return landmarks[labelled if labelled.ndim == 1 else labelled.any(1)]  # of several labels any
 
 
 def _share(cohort: Cohort, share: float, seed: int, outcome: str) -> np.ndarray:

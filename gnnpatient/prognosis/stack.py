@@ -281,6 +281,7 @@ def fit_stack(
     causes: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     least: int = 1,
+    apart: dict[int, dict[str, float]] | None = None,
 ) -> Stack:
     """Learn the weights of the families from their forecasts out of fold.
 
@@ -306,6 +307,8 @@ def fit_stack(
         Seed of the parts of the units, default 0.
     least : int
         Fewest patients that a figure may be of to be written down, default 1.
+    apart : dict, optional
+        Filled with the weights, by patient, that were learned from other patients.
 
     Returns
     -------
@@ -345,6 +348,8 @@ def fit_stack(
         mixed = np.ones(len(columns))
         for k in range(PARTS):
             learnt = weights(some, part != k)
+            if apart is not None and some == names:
+                apart.update(dict.fromkeys(np.unique(patient[part == k]).tolist(), learnt))
             mixed[part == k] = sum(
                 w * columns[part == k, list(likelihood).index(name)] for name, w in learnt.items()
             )

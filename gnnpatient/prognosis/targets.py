@@ -1528,20 +1528,38 @@ def label_target(outcome: Outcome, landmarks: Landmarks, at_risk: np.ndarray) ->
     diagnosis = cast(Diagnosis, outcome)
     assert diagnosis.horizon is not None
     event, time = diagnosis.course(patient, at)
-    code, share = _followed_labels(
-        event, time, _pooled_landmark(landmarks.moments[at_risk]), diagnosis.horizon / DAY
+    code, share = followed_labels(
+        event, time, pooled_landmark(landmarks.moments[at_risk]), diagnosis.horizon / DAY
     )
     label[at_risk], weight = code, np.zeros(len(landmarks))
     weight[at_risk] = share
     return LabelTarget(outcome.names, label, weight)
 
 
-def _followed_labels(
+def followed_labels(
     event: np.ndarray, time: np.ndarray, landmark: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Label (-1 = lost before the horizon) and weight of each row: `event` 1 is yes, any other end no.
+    """Read what came within a horizon, where that is known, and for how many each row stands.
 
-    >>> _followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
+    Parameters
+    ----------
+    event : ndarray
+        (landmark,) int64, 1 = yes, above 1 = gone without it, 0 = lost.
+    time : ndarray
+        (landmark,) float64, days until then.
+    landmark : ndarray
+        (landmark,) int64, number of the landmark time, see `pooled_landmark`.
+    horizon : float
+        Days.
+
+    Returns
+    -------
+    tuple of ndarray
+        The label, 1 = yes, 0 = no, -1 = lost before the horizon; and the weight.
+
+    Examples
+    --------
+    >>> followed_labels(np.array([1, 2, 0, 0]), np.array([1.0, 2.0, 3.0, 9.0]), np.zeros(4), 5.0)
     (array([ 1,  0, -1,  0]), array([0.75, 0.75, 0.  , 1.5 ]))
     """
     label, weight = np.full(len(event), -1, np.int64), np.zeros(len(event))
@@ -1559,8 +1577,19 @@ def _followed_labels(
     return label, weight
 
 
-def _pooled_landmark(at: np.ndarray) -> np.ndarray:
-    """A number for each landmark time: (landmark,) int64; times of few landmarks join their neighbours."""
+def pooled_landmark(at: np.ndarray) -> np.ndarray:
+    """Number the landmark times; those of few landmarks join their neighbours.
+
+    Parameters
+    ----------
+    at : ndarray
+        `Landmarks.moments`, (landmark,) int64.
+
+    Returns
+    -------
+    ndarray
+        (landmark,) int64.
+    """
     _, time, count = np.unique(at, return_inverse=True, return_counts=True)
     few = count < MIN_REMAINING
     pooled = np.where(few, count, 0).cumsum() // (2 * MIN_REMAINING)

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.model.values import FEW, WIDE, ProgressionConfig, hats, log_bins
 from gnnpatient.prognosis.problem import Problem
 from gnnpatient.prognosis.value_target import STEADY, ProgressionTarget
@@ -289,7 +288,7 @@ def fit_values(
     target = cast(ProgressionTarget, problem.targets[outcome])[rows]
     head, columns = cast(ProgressionConfig, problem.heads[outcome]), _common(x)
     table = x[torch.from_numpy(columns)].T.double().numpy()
-    weight = landmark_weights(problem.landmarks.moments[rows])
+    weight = problem.counts(rows)
     patients = len(np.unique(problem.landmarks.patient[rows]))
     weight = weight * (patients / weight.sum())
     learned = [bool(problem.learned(outcome, problem.train(m)).all()) for m in range(len(problem.folds))]

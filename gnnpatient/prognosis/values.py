@@ -13,6 +13,7 @@ from gnnpatient.cohort.outcomes import Progression
 from gnnpatient.errors import InputError
 from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.values import ProgressionConfig
+from gnnpatient.prognosis.conformal import Calibration, check_level, uncalibrated
 from gnnpatient.prognosis.rows import (
     answerable,
     check_rows,
@@ -76,6 +77,9 @@ class ProgressionForecast(Shown):
         Whether there is a forecast.
     members : ndarray or None
         By each member, probability of being seen (slot 0) and of each bin; None where there is one only.
+    calibration : Calibration or None
+        How surprising what came was to members that had not seen the patient; None where nothing is
+        calibrated.
     """
 
     outcome: str
@@ -93,6 +97,7 @@ class ProgressionForecast(Shown):
     at: np.ndarray  # (landmark,) float64
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, 1 + bin, time)
+    calibration: Calibration | None = None
 
     @classmethod
     def of_members(
@@ -376,9 +381,12 @@ class ProgressionForecast(Shown):
         return self.distribution(to) @ means
 
     def interval(self, level: float = LEVEL, to: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """Give the interval in which the value lies with a probability, as much above it as below.
+        """Give the interval in which the value lies with a probability, if it is seen then.
 
-        It is what may happen to a patient who is seen then, by this model, not the spread of its members.
+        Where `calibration` reaches the level it is a conformal interval: as wide as it takes to hold that
+        share of the values of patients who were held out [1]_, on the scale of the forecast's own
+        quantiles [2]_. It is right on average over landmarks, not for each patient or day. Else it is the
+        interval between the forecast's quantiles, right as far as the model is.
 
         Parameters
         ----------
@@ -396,11 +404,49 @@ class ProgressionForecast(Shown):
         ------
         InputError
             When the level is not between 0 and 1, and see `quantile`.
+
+        References
+        ----------
+        .. [1] Barber RF, Candes EJ, Ramdas A, Tibshirani RJ. Predictive inference with the jackknife+. Annals
+           of Statistics 49:486-507, 2021.
+        .. [2] Chernozhukov V, Wuthrich K, Zhu Y. Distributional conformal prediction. PNAS 118:e2107794118,
+           2021.
         """
-        if not 0 < level < 1:
-            raise InputError(f"level {level}; must be above 0 and below 1, as in 0.9")
-        found = self.quantile([(1 - level) / 2, (1 + level) / 2], to)
-        return found[:, 0], found[:, 1]
+        check_level(level)
+        if self.calibration is None or not self.calibration.reaches(level):
+            found = self.quantile([(1 - level) / 2, (1 + level) / 2], to)
+            return found[:, 0], found[:, 1]
+        scores, wanted = np.array(self.calibration.scores), self._asked(to)
+        many = self.probability[None] if self.members is None else self.members[:, :, 1:]
+        each = [self._between(one, wanted) for one in many]
+        low, high = (
+            np.stack([_quantiles(p, self.edges, (1 + sign * scores) / 2) for p in each]) for sign in (-1, 1)
+        )
+        ends = self.calibration.lower_end(low, level), -self.calibration.lower_end(-high, level)
+        return tuple(np.where(self.at_risk, end, np.nan) for end in ends)  # type: ignore[return-value]
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `interval` of level 0.9 is held against patients who were held out."""
+        return uncalibrated(self.calibration, LEVEL) is None
+
+    def statement(self, level: float = LEVEL) -> str:
+        """Say what the interval of a level is, or that it is the model's own.
+
+        Parameters
+        ----------
+        level : float
+            Probability, default 0.9.
+
+        Returns
+        -------
+        str
+        """
+        if why := uncalibrated(self.calibration, check_level(level)):
+            return f"{why}: the interval is right as far as the model is"
+        return (
+            f"the interval holds a value that is seen with probability {level:g}, on average over landmarks"
+        )
 
     def p_seen(self, to: Any = None) -> np.ndarray:
         """Probability that a value is seen around a time, given that the patient is alive then.
@@ -582,7 +628,8 @@ class ProgressionForecast(Shown):
             rows.append((f"in {duration(to)}", value, *chances))
         lines = [(when, f"{value}; seen {seen}, alive {alive}") for when, value, seen, alive in rows]
         table = Table(["<", f"median ({LEVEL * 100:g} %)", "seen", "alive"], rows)
-        return Summary(title, [*facts, *lines], [table], [when for when, _ in lines])
+        said = ("interval" if self.is_calibrated else "but", self.statement())
+        return Summary(title, [*facts, *lines, said], [table], [when for when, _ in lines])
 
     def _asked(self, to: Any) -> np.ndarray:
         """Days after each landmark, (landmark,) float64."""

@@ -3,6 +3,8 @@
 References
 ----------
 van Houwelingen HC (2007). Scand J Stat 34:70-85 (stacked landmark Cox models).
+Ishwaran H, Kogalur UB, Blackstone EH, Lauer MS (2008). Ann Appl Stat 2:841-860 (survival forests).
+Friedman M (1982). Ann Stat 10:101-113 (piecewise exponential models).
 Aalen OO, Johansen S (1978). Scand J Stat 5:141-150 (the marginal model).
 """
 
@@ -10,41 +12,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
-import polars as pl
-from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.impute import SimpleImputer
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTransformer
-from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.ensemble import RandomSurvivalForest
 from sksurv.util import Surv
 
-from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
-from gnnpatient.cohort.view import last_rows, static_columns
-from gnnpatient.errors import InputError
-from gnnpatient.graphs import Names
 from gnnpatient.metrics import cumulative_incidence
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast, answerable
-from gnnpatient.prognosis.inputs import kept_names, restrict, spaced_landmarks
 from gnnpatient.prognosis.kinds import KINDS, curve_head, target_of
 from gnnpatient.prognosis.marginal import landmark_marginals, nearest
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.rows import answerable_labels
-from gnnpatient.prognosis.targets import MIN_REMAINING, LabelsTarget, LabelTarget
+from gnnpatient.prognosis.targets import MIN_REMAINING
 from gnnpatient.prognosis.values import ProgressionForecast
+from gnnpatient.study.cox import RidgeCox
+from gnnpatient.study.tabular import ClassModel, CurveModel, TableRows, features, scaled_columns
 from gnnpatient.study.value_baselines import VALUE_COMPARATORS, TrainingValues
 
 MIN_LOST = 10  # landmarks whose follow-up ended by censoring, for a model of it
 CENSORING_RIDGE = 5.0
-GRID = 60  # times at which a curve is given
+MAX_JUMPS = 1000  # times at which hazards of several causes are put together
+TIMES_ALIKE = 10  # landmark times up to which a penalty is as given; with more it grows as the rows do
+BANDS = 5  # of the follow-up, within which a relative hazard is constant
+MAX_BOOSTED_ROWS = 30_000  # landmarks times bands that boosted hazards learn from
+FOREST_TIMES = 12  # at which a survival forest counts events
+MAX_TREE_ROWS = 1500  # that a tree of a survival forest is grown on
 
 
-class StackedCox(BaseEstimator):
+# ---- Cox and logistic regression
+
+
+@dataclass(frozen=True, eq=False)
+class _CoxOfCauses:
+    """A Cox model a cause; None where nobody had it."""
+
+    models: tuple[RidgeCox | None, ...]
+
+    def incidence(self, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        jumps = np.unique(np.concatenate([one.times for one in self.models if one is not None]))
+        some = jumps[np.linspace(0, len(jumps) - 1, min(len(jumps), MAX_JUMPS)).round().astype(int)]
+        every = np.union1d(np.append(some, 0.0), grid)
+        total = np.zeros((len(x), len(self.models), len(every)))
+        for k, one in enumerate(self.models):
+            if one is not None:
+                total[:, k] = one.cumulative(x, every)
+        return cumulative_incidence(total)[:, :, np.searchsorted(every, grid)]
+
+
+class StackedCox(CurveModel):
     """Cause-specific ridge Cox models on last observations, stacked over landmarks (van Houwelingen 2007).
 
     One row a landmark, of the same rows that a network sees: the last value of each code, or of one without
@@ -55,15 +78,26 @@ class StackedCox(BaseEstimator):
     Parameters
     ----------
     outcomes : sequence of str, optional
-        Survival outcomes to forecast; default: all outcomes of the cohort.
+        Survival outcomes to forecast; default: all survival outcomes of the cohort.
     horizon : float, optional
         Days up to which patients are followed; default: the longest follow-up.
-    landmarks : int, default 10
-        How many of the times of X are stacked, evenly spaced.
+    landmarks : int, optional
+        How many of the times of X are stacked, evenly spaced; default: all, as the network sees them.
     alpha : float, default 50
-        Ridge penalty of each Cox model.
+        Ridge penalty of each Cox model beside a sum over the rows of up to ten landmark times; of more times,
+        whose rows say the same again, it is that much larger.
+    columns : {"last", "history"}, default "last"
+        "history" adds the mean, spread, extremes, slope, change, counts and times of each code.
     min_patients : int, default 10
         Codes and levels of fewer training patients count as one, as in PrognosisModel.
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> X = pbc().landmarks(times=[0, 365]).followed("death")
+    >>> cox = StackedCox(outcomes=["death"], horizon=1826.0).fit(X)
+    >>> cox.forecast(X[4:6])["death"].risk("death").round(2)
+    array([0.05, 0.82])
     """
 
     def __init__(
@@ -71,99 +105,50 @@ class StackedCox(BaseEstimator):
         *,
         outcomes: Sequence[str] | None = None,
         horizon: float | None = None,
-        landmarks: int = 10,
+        landmarks: int | None = None,
         alpha: float = 50.0,
+        columns: str = "last",
         min_patients: int = 10,
     ) -> None:
         self.outcomes = outcomes
         self.horizon = horizon
         self.landmarks = landmarks
         self.alpha = alpha
+        self.columns = columns
         self.min_patients = min_patients
 
-    def fit(self, X: Landmarks, y: None = None) -> StackedCox:
+    def learn(self, rows: TableRows) -> _CoxOfCauses:
         """Fit one model a cause.
 
         Parameters
         ----------
-        X : Landmarks
-            Training patients at prediction times.
-        y : None
-            Ignored; outcomes are read from X.
+        rows : TableRows
 
         Returns
         -------
-        StackedCox
-
-        Raises
-        ------
-        InputError
-            When nobody has an event within the horizon.
+        CurveLearner
         """
-        chosen = spaced_landmarks(X, self.landmarks)
-        names = X.cohort.outcome_names() if self.outcomes is None else tuple(self.outcomes)
-        self.models_, self.causes_, self.grid_, self.columns_ = {}, {}, {}, {}
-        self.names_ = kept_names(chosen, self.min_patients)
-        for name in names:
-            labelled = chosen.followed(name)
-            truth = labelled.outcome(name)
-            horizon = float(self.horizon or truth["time"].max())
-            time, event = (
-                truth["time"].clip(max=horizon),
-                np.where(truth["time"] <= horizon, truth["event"], 0),
-            )
-            if not event.any():
-                raise InputError(f"outcome {name!r}: no events within {horizon:g} days; nothing to learn")
-            self.causes_[name] = X.cohort.causes(name)
-            self.grid_[name] = np.linspace(0, horizon, GRID + 1)[1:]
-            table = features(labelled, self.names_)
-            self.columns_[name] = table.columns
-            self.models_[name] = [
-                self._cox(table, event == k, time) if (event == k).any() else None
-                for k in range(1, 1 + len(self.causes_[name]))
-            ]
-        return self
-
-    def _cox(self, table: pl.DataFrame, event: np.ndarray, time: np.ndarray) -> Pipeline:
-        model = make_pipeline(_columns(table), CoxPHSurvivalAnalysis(alpha=self.alpha))
-        return model.fit(table, Surv.from_arrays(event, time))
-
-    def forecast(self, X: Landmarks) -> dict[str, Forecast]:
-        """Cumulative incidence of each cause.
-
-        Parameters
-        ----------
-        X : Landmarks
-            Patients at prediction times.
-
-        Returns
-        -------
-        dict of str to Forecast
-            By the name of the outcome, at 60 times up to the horizon; nan where a patient is not at risk.
-        """
-        return {name: self._forecast(X, name) for name in self.models_}
-
-    def _forecast(self, X: Landmarks, name: str) -> Forecast:
-        at_risk = X.at_risk(name) if name in X.cohort.outcomes else np.ones(len(X), bool)
-        causes, grid = self.causes_[name], self.grid_[name]
-        table = features(X, self.names_, self.columns_[name])
-        steps = [
-            model.predict_cumulative_hazard_function(table, return_array=True) if model is not None else None
-            for model in self.models_[name]
-        ]
-        jumps = [None if model is None else model[-1].unique_times_ for model in self.models_[name]]
-        every = np.unique(np.concatenate([[0.0], *(j for j in jumps if j is not None)]))
-        total = np.zeros((len(X), len(causes), len(every)))
-        for k, (hazard, times) in enumerate(zip(steps, jumps, strict=True)):
-            if hazard is not None and times is not None:
-                position = np.searchsorted(times, every, "right") - 1
-                total[:, k] = np.where(position >= 0, hazard[:, position.clip(0)], 0.0)
-        incidence = cumulative_incidence(total)[:, :, np.searchsorted(every, grid, "right") - 1]
-        incidence[~at_risk] = np.nan
-        return Forecast(name, causes, grid, incidence, X.ids, X.days, at_risk)
+        events = [rows.code == k for k in range(1, 1 + len(rows.names))]
+        alpha = self.alpha * max(1.0, rows.saw["times"] / TIMES_ALIKE)
+        return _CoxOfCauses(
+            tuple(RidgeCox.fit(rows.x, had, rows.time, alpha) if had.any() else None for had in events)
+        )
 
 
-class StackedLogistic(BaseEstimator):
+@dataclass(frozen=True, eq=False)
+class _Classifier:
+    """A classifier of scikit-learn; a class that was not there to be learned has 0."""
+
+    model: Any
+    classes: int
+
+    def probability(self, x: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(x), self.classes))
+        out[:, self.model.classes_.astype(int)] = self.model.predict_proba(x)
+        return out
+
+
+class StackedLogistic(ClassModel):
     """Ridge logistic regression on last observations, for a diagnosis; multinomial with several classes, of
     several labels a regression each.
 
@@ -174,10 +159,12 @@ class StackedLogistic(BaseEstimator):
     ----------
     outcomes : sequence of str, optional
         Diagnoses to forecast; default: all of the cohort.
-    landmarks : int, default 10
-        How many of the times of X are stacked, evenly spaced; all of a task with moments of its own.
+    landmarks : int, optional
+        How many of the times of X are stacked, evenly spaced; default: all, as the network sees them.
     ridge : float, default 5
         Penalty on half the squared coefficients, beside a sum over patients.
+    columns : {"last", "history"}, default "last"
+        As of StackedCox.
     min_patients : int, default 10
         Codes and levels of fewer training patients count as one, as in PrognosisModel.
     """
@@ -186,102 +173,445 @@ class StackedLogistic(BaseEstimator):
         self,
         *,
         outcomes: Sequence[str] | None = None,
-        landmarks: int = 10,
+        landmarks: int | None = None,
         ridge: float = 5.0,
+        columns: str = "last",
         min_patients: int = 10,
     ) -> None:
         self.outcomes = outcomes
         self.landmarks = landmarks
         self.ridge = ridge
+        self.columns = columns
         self.min_patients = min_patients
 
-    def fit(self, X: Landmarks, y: None = None) -> StackedLogistic:
-        """Fit one model a diagnosis.
+    def learn(self, rows: TableRows) -> _Classifier:
+        """Fit the regression.
 
         Parameters
         ----------
-        X : Landmarks
-            Training patients at prediction times.
-        y : None
-            Ignored; labels are read from X.
+        rows : TableRows
 
         Returns
         -------
-        StackedLogistic
-
-        Raises
-        ------
-        InputError
-            When a named outcome is survival, or has fewer than two classes among the landmarks.
+        ClassLearner
         """
-        self.models_, self.classes_, self.kinds_, self.columns_, self.names_ = {}, {}, {}, {}, {}
-        self.forms_: dict[str, str] = {}
-        for name, outcome in X.cohort.outcomes_with_model(self.outcomes).items():
-            if outcome.has_curve:
-                if self.outcomes is not None:
-                    raise InputError(f"outcome {name!r} is survival; use StackedCox")
+        model = LogisticRegression(C=rows.share / self.ridge, max_iter=10_000)
+        return _Classifier(model.fit(rows.x, rows.code, sample_weight=rows.weight), len(rows.names))
+
+
+# ---- boosted trees
+
+
+@dataclass(frozen=True, eq=False)
+class _BoostedCauses:
+    """Of each cause a relative hazard by trees, beside the hazard of all rows together in each band."""
+
+    ends: np.ndarray  # (band,) of each the last day
+    hazard: np.ndarray  # (cause, band) a day
+    models: tuple[HistGradientBoostingRegressor | None, ...]
+
+    def incidence(self, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        days = np.diff(self.ends, prepend=0.0)
+        total = np.zeros((len(x), len(self.models), len(self.ends)))
+        for k, model in enumerate(self.models):
+            if model is not None and len(x):
+                each = [model.predict(_with_band(x, band)) for band in range(len(self.ends))]
+                total[:, k] = (np.stack(each, 1) * self.hazard[k] * days).cumsum(1)
+        return incidence_between(total, self.ends, grid)
+
+
+def incidence_between(total: np.ndarray, ends: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Incidences from cumulative hazards by some days, between which hazards are constant.
+
+    Parameters
+    ----------
+    total : (row, cause, day) array
+    ends : (day,) array
+        Rising, above 0.
+    grid : (time,) array
+        Up to the last of them.
+
+    Returns
+    -------
+    (row, 1 + cause, time) float64 array
+    """
+    every, known = np.union1d(ends, grid), np.append(0.0, ends)
+    place = np.interp(every, known, np.arange(len(known)))
+    low = np.floor(place).astype(int).clip(max=len(ends) - 1)
+    total = np.concatenate([np.zeros((*total.shape[:2], 1)), total], 2)
+    between = total[:, :, low] + (place - low) * (total[:, :, low + 1] - total[:, :, low])
+    return cumulative_incidence(between)[:, :, np.searchsorted(every, grid)]
+
+
+def _with_band(x: np.ndarray, band: int | np.ndarray) -> np.ndarray:
+    return np.column_stack([x, np.broadcast_to(np.asarray(band, np.float64), len(x))])
+
+
+class BoostedHazards(CurveModel):
+    """Gradient boosted hazards on the history of each code: a Poisson model of each cause (Friedman 1982).
+
+    The follow-up is cut into bands with as many events each; in a band the hazard of a cause is that of all
+    landmarks together times a sum of trees over the history and the band. Missing values stay missing. Where
+    landmarks times bands are more than 30 000, so many are drawn.
+
+    Parameters
+    ----------
+    outcomes, horizon, landmarks, min_patients
+        As of StackedCox.
+    rate : float, default 0.05
+        Learning rate.
+    trees : int, default 150
+        Trees of each cause.
+    leaves : int, default 6
+        Leaves of a tree, at most.
+    leaf_patients : int, default 20
+        Patients' worth of rows in a leaf, at least.
+    ridge : float, default 1
+        Penalty of the leaves.
+    share : float, default 0.5
+        Columns that a split may choose from.
+    columns : {"history", "values", "timing"}, default "history"
+        All; or what rows say, without when and how many there are; or the reverse.
+    seed : int, default 0
+    """
+
+    _scaled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        horizon: float | None = None,
+        landmarks: int | None = None,
+        rate: float = 0.05,
+        trees: int = 150,
+        leaves: int = 6,
+        leaf_patients: int = 20,
+        ridge: float = 1.0,
+        share: float = 0.5,
+        columns: str = "history",
+        min_patients: int = 10,
+        seed: int = 0,
+    ) -> None:
+        self.outcomes = outcomes
+        self.horizon = horizon
+        self.landmarks = landmarks
+        self.rate = rate
+        self.trees = trees
+        self.leaves = leaves
+        self.leaf_patients = leaf_patients
+        self.ridge = ridge
+        self.share = share
+        self.columns = columns
+        self.min_patients = min_patients
+        self.seed = seed
+
+    def learn(self, rows: TableRows) -> _BoostedCauses:
+        """Grow the trees of each cause.
+
+        Parameters
+        ----------
+        rows : TableRows
+
+        Returns
+        -------
+        CurveLearner
+        """
+        ends = bands(rows, BANDS)
+        begun = np.append(0.0, ends[:-1])
+        lived = (rows.time[:, None] - begun).clip(0, ends - begun)  # (landmark, band)
+        there = lived > 0
+        row, band = np.nonzero(there)
+        if len(row) > MAX_BOOSTED_ROWS:
+            some = np.sort(np.random.default_rng(self.seed).permutation(len(row))[:MAX_BOOSTED_ROWS])
+            row, band = row[some], band[some]
+        x = _with_band(rows.x[row], band)
+        last = np.searchsorted(ends, rows.time).clip(max=len(ends) - 1)  # the band in which a row ends
+        hazard = np.zeros((len(rows.names), len(ends)))
+        models: list[HistGradientBoostingRegressor | None] = []
+        for k in range(len(rows.names)):
+            had = (rows.code[row] == k + 1) & (last[row] == band)
+            exposed = np.bincount(band, lived[row, band], len(ends))
+            hazard[k] = np.bincount(band, had, len(ends)) / np.maximum(exposed, 1e-9)
+            expected = lived[row, band] * hazard[k][band]
+            some = expected > 0
+            if not had.any():
+                models.append(None)
                 continue
-            labelled = (X if outcome.has_own_moments else spaced_landmarks(X, self.landmarks)).followed(name)
-            target = target_of(labelled, name)
-            assert isinstance(target, LabelTarget | LabelsTarget)
-            labelled, target = labelled[target.known], target[target.known]
-            parts: Sequence[LabelTarget] = target.by_label if isinstance(target, LabelsTarget) else (target,)
-            if not any(len(np.unique(part.label[part.known])) > 1 for part in parts):
-                raise InputError(f"outcome {name!r}: fewer than two classes among {len(labelled)} landmarks")
-            self.kinds_[name] = X.cohort.inputs([name])
-            self.classes_[name] = outcome.names
-            seen = restrict(labelled, self.kinds_[name])
-            self.names_[name] = kept_names(seen, self.min_patients)
-            table = features(seen, self.names_[name])
-            self.columns_[name] = table.columns
-            self.models_[name] = [self._logistic(table, part, labelled.patient) for part in parts]
-            self.forms_[name] = outcome.kind
-        return self
+            options = boosting(self, rows, len(row) / len(rows.landmarks))
+            model = HistGradientBoostingRegressor(loss="poisson", **options)
+            models.append(model.fit(x[some], had[some] / expected[some], sample_weight=expected[some]))
+        return _BoostedCauses(ends, hazard, tuple(models))
 
-    def _logistic(self, table: pl.DataFrame, target: LabelTarget, patient: np.ndarray) -> Pipeline | None:
-        """The model of one label, or of all classes; None of a label that all or none have."""
-        known = target.known
-        if len(np.unique(target.label[known])) < 2:
-            return None
-        share = len(np.unique(patient[known])) / known.sum()
-        model = LogisticRegression(C=share / self.ridge, max_iter=10_000)
-        weight = None if target.weight is None else target.weight[known]
-        return make_pipeline(_columns(table), model).fit(
-            table.filter(known), target.label[known], logisticregression__sample_weight=weight
-        )
 
-    def forecast(self, X: Landmarks) -> dict[str, DiagnosisForecast]:
-        """Probability of each class.
+def bands(rows: TableRows, count: int) -> np.ndarray:
+    """The last day of each part of the follow-up, with about as many events each.
+
+    Parameters
+    ----------
+    rows : TableRows
+    count : int
+        Parts, at most.
+
+    Returns
+    -------
+    (band,) float64 array
+    """
+    horizon = float(rows.grid[-1])
+    cuts = np.quantile(rows.time[rows.code > 0], np.arange(1, count) / count)
+    return np.unique(np.append(cuts[(cuts > 0) & (cuts < horizon)], horizon))
+
+
+def boosting(model: Any, rows: TableRows, each: float = 1.0) -> dict[str, Any]:
+    """Parameters of scikit-learn's boosting.
+
+    Parameters
+    ----------
+    model : BoostedHazards or BoostedClasses
+    rows : TableRows
+    each : float, default 1
+        Rows of each landmark.
+
+    Returns
+    -------
+    dict
+    """
+    return {
+        "learning_rate": model.rate,
+        "max_iter": model.trees,
+        "max_leaf_nodes": model.leaves,
+        "min_samples_leaf": max(1, round(model.leaf_patients * each / rows.share)),
+        "l2_regularization": model.ridge,
+        "max_features": model.share,
+        "early_stopping": False,
+        "random_state": model.seed,
+    }
+
+
+class BoostedClasses(ClassModel):
+    """Gradient boosted trees on the history of each code, for a diagnosis.
+
+    Parameters
+    ----------
+    outcomes, landmarks, min_patients
+        As of StackedLogistic.
+    rate, trees, leaves, leaf_patients, ridge, share, columns, seed
+        As of BoostedHazards.
+    """
+
+    _scaled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        landmarks: int | None = None,
+        rate: float = 0.05,
+        trees: int = 100,
+        leaves: int = 6,
+        leaf_patients: int = 20,
+        ridge: float = 1.0,
+        share: float = 0.5,
+        columns: str = "history",
+        min_patients: int = 10,
+        seed: int = 0,
+    ) -> None:
+        self.outcomes = outcomes
+        self.landmarks = landmarks
+        self.rate = rate
+        self.trees = trees
+        self.leaves = leaves
+        self.leaf_patients = leaf_patients
+        self.ridge = ridge
+        self.share = share
+        self.columns = columns
+        self.min_patients = min_patients
+        self.seed = seed
+
+    def learn(self, rows: TableRows) -> _Classifier:
+        """Grow the trees.
 
         Parameters
         ----------
-        X : Landmarks
-            Patients at prediction times.
+        rows : TableRows
 
         Returns
         -------
-        dict of str to DiagnosisForecast
-            By the name of the outcome; nan where the label is not open.
+        ClassLearner
         """
-        found = {}
-        for name, models in self.models_.items():
-            at_risk, classes, form = answerable(X, name), self.classes_[name], self.forms_[name]
-            probability = np.zeros((len(X), len(classes)))
-            if len(X):
-                seen = restrict(X, self.kinds_[name])
-                table = features(seen, self.names_[name], self.columns_[name])
-                for k, model in enumerate(models):
-                    if model is None:
-                        continue
-                    if form == "labels":
-                        probability[:, k] = model.predict_proba(table)[:, 1]
-                    else:  # a class that was not there to be learned has 0
-                        probability[:, model.classes_] = model.predict_proba(table)
-            if form == "labels":
-                probability[~answerable_labels(X, name, len(classes))] = np.nan
-            probability[~at_risk] = np.nan
-            found[name] = DiagnosisForecast(name, classes, probability, X.ids, X.days, at_risk, kind=form)
-        return found
+        model = HistGradientBoostingClassifier(**boosting(self, rows))
+        return _Classifier(model.fit(rows.x, rows.code, sample_weight=rows.weight), len(rows.names))
+
+
+# ---- random forests
+
+
+@dataclass(frozen=True, eq=False)
+class _ForestOfCauses:
+    """A survival forest a cause; None where nobody had it."""
+
+    ends: np.ndarray  # (time,) days by which events are counted
+    models: tuple[RandomSurvivalForest | None, ...]
+
+    def incidence(self, x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(x), len(self.models), len(self.ends)))
+        for k, model in enumerate(self.models):
+            if model is not None and len(x):
+                hazard = model.predict_cumulative_hazard_function(x, return_array=True)
+                place = np.searchsorted(model.unique_times_, self.ends, "right")
+                total[:, k] = np.concatenate([np.zeros((len(x), 1)), hazard], 1)[:, place]
+        return incidence_between(total, self.ends, grid)
+
+
+class SurvivalForest(CurveModel):
+    """Random survival forests on the history of each code, one a cause (Ishwaran et al. 2008).
+
+    Cause-specific: the forest of a cause counts the others as censored, and its cumulative hazards, the means
+    over trees, are put together to incidences. Events are counted by twelve days with as many each, and
+    between them hazards are even.
+
+    Parameters
+    ----------
+    outcomes, horizon, landmarks, min_patients
+        As of StackedCox.
+    trees : int, default 50
+        Trees of each cause, each grown on a draw of at most 1500 rows.
+    leaf_patients : int, default 10
+        Patients' worth of rows of its draw in a leaf, at least.
+    share : float, default 0.3
+        Columns that a split may choose from.
+    columns : {"history", "values", "timing"}, default "history"
+        All; or what rows say, without when and how many there are; or the reverse.
+    seed : int, default 0
+    """
+
+    _scaled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        horizon: float | None = None,
+        landmarks: int | None = None,
+        trees: int = 50,
+        leaf_patients: float = 10,
+        share: float = 0.3,
+        columns: str = "history",
+        min_patients: int = 10,
+        seed: int = 0,
+    ) -> None:
+        self.outcomes = outcomes
+        self.horizon = horizon
+        self.landmarks = landmarks
+        self.trees = trees
+        self.leaf_patients = leaf_patients
+        self.share = share
+        self.columns = columns
+        self.min_patients = min_patients
+        self.seed = seed
+
+    def learn(self, rows: TableRows) -> _ForestOfCauses:
+        """Grow the forest of each cause.
+
+        Parameters
+        ----------
+        rows : TableRows
+
+        Returns
+        -------
+        CurveLearner
+        """
+        drawn = min(len(rows.x), MAX_TREE_ROWS)
+        ends = bands(rows, FOREST_TIMES)
+        time = ends[np.searchsorted(ends, rows.time).clip(max=len(ends) - 1)]
+        models: list[RandomSurvivalForest | None] = []
+        for k in range(1, 1 + len(rows.names)):
+            if not (rows.code == k).any():
+                models.append(None)
+                continue
+            forest = RandomSurvivalForest(
+                n_estimators=self.trees,
+                max_features=self.share,
+                min_samples_leaf=leaf_rows(self, rows, drawn),
+                max_samples=None if drawn == len(rows.x) else drawn,
+                random_state=self.seed,
+            )
+            models.append(forest.fit(rows.x, Surv.from_arrays(rows.code == k, time)))
+        return _ForestOfCauses(ends, tuple(models))
+
+
+def leaf_rows(model: Any, rows: TableRows, drawn: int) -> int:
+    """Rows of a leaf, so that about as many patients as wanted are in it.
+
+    Parameters
+    ----------
+    model : SurvivalForest or ClassForest
+    rows : TableRows
+    drawn : int
+        Rows that a tree is grown on.
+
+    Returns
+    -------
+    int
+    """
+    patients = rows.share * len(rows.x)
+    return max(1, round(model.leaf_patients * max(1.0, drawn / patients)))
+
+
+class ClassForest(ClassModel):
+    """A random forest on the history of each code, for a diagnosis.
+
+    Parameters
+    ----------
+    outcomes, landmarks, min_patients
+        As of StackedLogistic.
+    trees, leaf_patients, share, columns, seed
+        As of SurvivalForest.
+    """
+
+    _scaled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        outcomes: Sequence[str] | None = None,
+        landmarks: int | None = None,
+        trees: int = 200,
+        leaf_patients: float = 10,
+        share: float = 0.3,
+        columns: str = "history",
+        min_patients: int = 10,
+        seed: int = 0,
+    ) -> None:
+        self.outcomes = outcomes
+        self.landmarks = landmarks
+        self.trees = trees
+        self.leaf_patients = leaf_patients
+        self.share = share
+        self.columns = columns
+        self.min_patients = min_patients
+        self.seed = seed
+
+    def learn(self, rows: TableRows) -> _Classifier:
+        """Grow the forest.
+
+        Parameters
+        ----------
+        rows : TableRows
+
+        Returns
+        -------
+        ClassLearner
+        """
+        drawn = min(len(rows.x), MAX_TREE_ROWS)
+        forest = RandomForestClassifier(
+            n_estimators=self.trees,
+            max_features=self.share,
+            min_samples_leaf=leaf_rows(self, rows, drawn),
+            max_samples=None if drawn == len(rows.x) else drawn,
+            random_state=self.seed,
+        )
+        return _Classifier(forest.fit(rows.x, rows.code, sample_weight=rows.weight), len(rows.names))
 
 
 COMPARATORS: Mapping[str, Mapping[str, Any]] = {
@@ -295,6 +625,28 @@ COMPARATORS: Mapping[str, Mapping[str, Any]] = {
     "progression": VALUE_COMPARATORS,
 }
 """Estimators of the plain comparators by their names, by the kind of the outcome."""
+
+
+def tell_saw(rows: Sequence[dict[str, Any]], models: Mapping[str, Any], outcome: str) -> None:
+    """Write into each figure of a comparator, and of a difference from it, what it was fitted on.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Figures, of which `model` names the model; "saw" is added, None where it is no comparator's.
+    models : mapping of str to model
+        By name, those with ``saw_`` being comparators.
+    outcome : str
+    """
+    told = {}
+    for name, model in models.items():
+        if (saw := getattr(model, "saw_", {}).get(outcome)) is not None:
+            columns = f", {saw['columns']} columns" if "columns" in saw else ""
+            at = f"{saw['times']} time{'s' * (saw['times'] > 1)}"
+            told[name] = f"{saw['landmarks']} landmarks at {at} of {saw['patients']} patients{columns}"
+    for row in rows:
+        names = (name for name in told if row["model"] == name or row["model"].endswith(f"-{name}"))
+        row["saw"] = told.get(next(names, ""))
 
 
 def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -321,86 +673,12 @@ def censoring_hazard(X: Landmarks, time: np.ndarray, lost: np.ndarray) -> np.nda
     if lost.sum() < MIN_LOST:
         return np.ones(len(X))
     table = features(X)
-    columns = _columns(table)
-    x = columns.fit_transform(table)
+    x = scaled_columns(table).fit_transform(table)
     if not x.shape[1]:
         return np.ones(len(X))
     when = np.where(lost, time, np.nextafter(time, 0))
-    model = CoxPHSurvivalAnalysis(alpha=CENSORING_RIDGE).fit(x, Surv.from_arrays(lost, when))
-    log = model.predict(x)
+    log = RidgeCox.fit(x, lost, when, CENSORING_RIDGE).score(x)
     return np.exp(np.clip(log - log.mean(), -4, 4))
-
-
-def _columns(table: pl.DataFrame) -> ColumnTransformer:
-    """Impute, scale and clip numbers, one-hot encode names; learned from the rows of this table alone."""
-    numbers = [c for c in table.columns if table[c].dtype != pl.String and table[c].n_unique() > 1]
-    names = [c for c in table.columns if table[c].dtype == pl.String]
-    return make_column_transformer(
-        (
-            make_pipeline(
-                SimpleImputer(strategy="median", keep_empty_features=True),
-                PowerTransformer(),
-                FunctionTransformer(np.clip, kw_args={"min": -4, "max": 4}),
-            ),
-            numbers,
-        ),
-        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), names),
-    )
-
-
-def features(X: Landmarks, names: Names | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """What is known at each landmark, one row a landmark, for models of tables.
-
-    Baseline covariates, the day of the landmark and days since the latest row. Of each code the last value;
-    or, where none was ever given (a diagnosis, a drug), whether there is a row, how many, and the age of the
-    latest.
-
-    Parameters
-    ----------
-    X : Landmarks
-        Patients at prediction times.
-    names : Names, optional
-        Codes and levels that keep their name; default: all.
-    columns : sequence of str, optional
-        Columns of the table that a model was fitted on; default: those of this one. One of a code that is not
-        here is null.
-
-    Returns
-    -------
-    polars.DataFrame
-    """
-    graphs = build_graphs(X) if names is None else names.merge(build_graphs(X))
-    wanted = None if columns is None else set(columns)
-    found: dict[str, pl.Series] = {"day of the landmark": pl.Series(X.days)}
-    found |= {_name("static", name): values for name, values in static_columns(graphs)}
-    since = np.full(len(X), np.nan)
-    for last in last_rows(graphs):
-        since = np.fmin(since, last.age)
-        of = {
-            "value": last.value,
-            "seen": (last.count > 0).astype(np.float64),
-            "count": last.count.astype(np.float64),
-            "age": last.age,
-        }
-        name_of = {what: _name(what, last.kind, last.code) for what in of}
-        chosen: tuple[str, ...]
-        if wanted is None:
-            chosen = ("value",) if np.isfinite(last.value).any() else ("seen", "count", "age")
-        else:
-            chosen = tuple(what for what, name in name_of.items() if name in wanted)
-        found |= {name_of[what]: pl.Series(of[what]).fill_nan(None) for what in chosen}
-    if graphs.codes.keys() - {"timepoint"}:
-        found["days since the latest row"] = pl.Series(since).fill_nan(None)
-    if columns is None:
-        return pl.DataFrame(found)
-    empty, none = (pl.Series([v], dtype=pl.Float64).new_from_index(0, len(X)) for v in (None, 0.0))
-    absent = {name: none if name.startswith(("seen\t", "count\t")) else empty for name in columns}
-    return pl.DataFrame({name: found.get(name, absent[name]) for name in columns})
-
-
-def _name(*parts: str) -> str:
-    """A name that no other parts have, whatever codes are called."""
-    return "\t".join(parts)
 
 
 LandmarkTables = Mapping[int, np.ndarray]

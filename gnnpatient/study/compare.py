@@ -20,6 +20,8 @@ and JSON.
     statics         baseline covariates only: no row at all
     null            the marginal model: Aalen-Johansen of the training landmarks, or the share of
                     each class
+    tuned X         a rival of `gnnpatient.study.rivals`, if asked for: of the same rows and landmarks, its
+                    configuration chosen among 20 on inner folds of each training part
 
 Survival is judged by C and scaled IBS, a diagnosis by AUC and scaled Brier score, a value by scaled squared
 error and scaled CRPS.
@@ -34,11 +36,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from gnnpatient.cohort.cohort import Cohort, Landmarks, open_cohort
 from gnnpatient.cohort.splits import StratifiedPatientKFold, default_horizons
@@ -66,12 +69,14 @@ from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import observed_reach
+from gnnpatient.study.rivals import PUBLISHED_BUDGET, told_of, tuned_rivals
 from gnnpatient.study.scoreboard import TOGETHER, Model, ModelRisks, ObservedOutcome, scored_grid
 from gnnpatient.times import days
 
 TIMED_EPOCHS = 5  # of the longer of two fits that a budget is planned by
 ALL = "gnn"  # the model of all node types
 GRID = 20  # times at which a curve is scored for the integrated Brier score
+RESERVED = ("late", "best single", "null", "graph", "linear", "boosted", "nograph")  # come with the others
 
 Parts = list[tuple[Mapping[str, Model], Landmarks]]
 """Of each fold the fitted models and the landmarks that they are scored at."""
@@ -85,6 +90,8 @@ def compare(
     folds: Sequence[Fold] | int = 5,
     modalities: Mapping[str, Sequence[str]] | None = None,
     models: Sequence[str] | None = None,
+    rivals: Sequence[str] | Mapping[str, Any] = (),
+    configurations: int = PUBLISHED_BUDGET,
     landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float] | None = None,
     to: float | str | None = None,
@@ -117,6 +124,12 @@ def compare(
         Name -> node types that are left out together; default: `modalities_of`.
     models : sequence of str, optional
         Models to fit besides that of all node types and the unimodal ones; default: all.
+    rivals : sequence of str, or mapping of str to estimator, default ()
+        Rivals to fit beside them, by names of `gnnpatient.study.rivals.RIVALS` ("tuned NAME" in tables); or
+        by names of your own, unfitted estimators with ``fit(X)`` and ``forecast(X)``, such as
+        `gnnpatient.study.rivals.OwnCurves`.
+    configurations : int, default 20
+        Of each rival by name, drawn, the defaults among them; the best on inner folds is refitted.
     landmarks : sequence of float or "entry", optional
         Days at which models are scored; default: entry, and where anything becomes known after it 1, 3 and 5
         years, or quarters of a shorter follow-up.
@@ -165,6 +178,8 @@ def compare(
     start = clock()
     if budget is not None and not budget > 0:
         raise InputError(f"budget = {budget}; must be > 0 seconds")
+    if budget is not None and rivals:
+        raise InputError("a budget plans no rivals; leave out one of the two, or give fewer configurations")
     cause = _judged_cause(cohort, outcome, cause, horizons)
     cohort = _with_inputs_of(cohort, outcome)
     parts = _modalities(cohort, modalities)
@@ -175,7 +190,14 @@ def compare(
     late = models is None or "late" in models
     ahead = None if to is None else days(to)
     scored_landmarks(cohort, np.zeros(0, np.int64), outcome, at, ahead)  # refuses a time that does not fit
-    design = _Design(cohort, outcome, cause, parts, fitted, late, at, until, ahead, inner, seed)
+    options = {"horizon": until[-1] if until else None, "budget": configurations, "inner": inner, "to": ahead}
+    options |= {name: shared[name] for name in ("members", "epochs", "seed", "device")}
+    options["min_patients"] = shared.get("min_patients", FitConfig.min_patients)
+    beside = tuned_rivals(rivals, cohort.outcomes[outcome].kind, outcome, **options)
+    if taken := [name for name in beside if name in {*fitted, *RESERVED}]:
+        raise InputError(f"rival {taken[0]!r}: the name of a model here; call yours otherwise")
+    about = cohort, outcome, cause, parts, fitted, late, at, until, ahead, inner, seed, beside
+    design = _Design(*about)
     cut: tuple[str, ...] = ()
     deadline = None
     with shown(progress) as report:
@@ -194,7 +216,7 @@ def compare(
                 splits, training, at, until = _split(cohort, outcome, size.folds, seed, landmarks, horizons)
                 design = replace(design, landmarks=at, horizons=until)
             deadline = _Deadline(clock, start + MAX_OVERRUN * (1 - SCORING) * budget)
-        total = len(splits) * (len(design.comparators) + len(parts) * design.inner)
+        total = len(splits) * (len(design.comparators) + len(parts) * design.inner + len(beside))
         if report:
             report(f"{len(design.comparators)} models in {len(splits)} folds, {total} fits", 0, 0)
         fits = ComparatorFitter(outcome, design.last, shared, report, total)
@@ -248,6 +270,7 @@ class _Design:
     to: float | None  # days after a landmark at which a value is asked for
     inner: int  # folds that choose the best unimodal model
     seed: int
+    rivals: Mapping[str, Any] = field(default_factory=dict)  # unfitted
 
     @property
     def last(self) -> float | None:
@@ -356,11 +379,9 @@ def _selected_comparators(
     if models is None:
         return every
     always = {name for name in every if name == ALL or name.startswith("only ")}
-    # these come with the others
-    implied = {"late", "best single", "null", "graph", "linear", "boosted", "nograph"}
     for name in models:
-        if name not in {*every, *implied}:
-            raise InputError(f"unknown model {name!r}{near(name, (*every, *implied))}")
+        if name not in {*every, *RESERVED}:
+            raise InputError(f"unknown model {name!r}{near(name, (*every, *RESERVED))}")
     return {name: one for name, one in every.items() if name in always or name in models}
 
 
@@ -396,6 +417,9 @@ def _fit_folds(
         fitted["best single"] = fitted[f"only {best[-1]}"]
         fitted |= _families(fitted[ALL], design)
         fitted["null"] = marginal_model(_predictor(fitted[ALL]), design.outcome)
+        for name, rival in design.rivals.items():
+            fitted[name] = clone(rival, safe=False).fit(X)
+            fits.counted(f"{step}: {name}")
         scored.append((fitted, test))
         if deadline is not None and i < len(splits) and deadline.passed(i):
             break
@@ -446,9 +470,12 @@ def _movement(design: _Design, risks: ModelRisks, scored: Parts) -> dict[str, di
     found = {}
     for name in FAMILIES:
         if name in risks.risks:
-            risk = risks.risks[name][design.cause][:, -1].clip(1e-6, 1 - 1e-6)
+            of = risks.risks[name]
+            # of all classes or labels together the mean over them
+            every = [of[design.cause]] if design.cause in of else [*of.values()]
+            risk = np.stack([one[:, -1] for one in every]).clip(1e-6, 1 - 1e-6)
             logit = np.log(risk) - np.log1p(-risk)
-            each = [float(logit[risks.fold == i].std()) for i in range(len(scored))]
+            each = [float(logit[:, risks.fold == i].std(1).mean()) for i in range(len(scored))]
             weight = float(np.mean([fold.get(name, 0.0) for fold in weights]))
             found[name] = {"sd": float(np.mean(each)), "weight": weight}
     return found
@@ -468,7 +495,7 @@ def _comparison(
     left_out = found.family(
         (ALL, other, name) for name, other in design.left_out.items() if other in found.names
     )
-    pairs = _contrasted(found.names)
+    pairs = [*_contrasted(found.names), *((ALL, name) for name in design.rivals)]
     rows = found.rows([(ALL, "best single"), *((ALL, one["second"]) for one in left_out), *pairs])
     return Comparison(
         outcome=design.outcome,
@@ -488,12 +515,21 @@ def _comparison(
         risks=risks,
         parts=tuple(scored),
         movement=_movement(design, risks, scored),
+        rivals={name: tuple(told_of(fitted[name]) for fitted, _ in scored) for name in design.rivals},
     )
 
 
 def _cases(observed: ObservedOutcome, landmarks: Landmarks, cause: str) -> int:
-    """Patients with the cause, or of the class; of a value those with one."""
+    """Patients with the cause, or of the class; of a value those with one.
+
+    Of all labels together those with any, of all ordered classes those outside the commonest one.
+    """
     found = observed.counts(landmarks)
+    if cause == observed.together:
+        each = observed.with_each(np.ones(len(landmarks), bool))
+        leave = max(found, key=lambda name: found[name]) if observed.kind == "ordered" else None
+        some = np.any([had for name, had in each.items() if name != leave], axis=0)
+        return len(np.unique(landmarks.patient[some]))
     return next(iter(found.values())) if observed.kind == "progression" else found[cause]
 
 
@@ -527,7 +563,7 @@ def run_compare(
         Node types that `missing_curve` will take away, so that a wrong name is refused before the
         fits.
     **choices
-        to, members, epochs, seed, budget of `compare`.
+        to, members, epochs, seed, budget, rivals, configurations of `compare`.
 
     Returns
     -------

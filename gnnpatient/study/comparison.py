@@ -17,6 +17,7 @@ from gnnpatient.study.evaluate import LEVEL, MIN_EVENTS
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value
 from gnnpatient.study.scoreboard import (
     SCORE_SETS,
+    TOGETHER,
     WORDS,
     Column,
     Model,
@@ -35,12 +36,16 @@ CONTRASTS = {
     ("gnn", "late"): "one model of all node types, instead of the mean of unimodal ones,",
     ("gnn", "values"): "more than the last value of each code",
     ("gnn", "clockwork"): "what the rows say, beside their timing and number,",
+    ("values", "clockwork"): "the last value of each code, instead of the timing and number of rows,",
     ("gnn", "statics"): "any row, beside the baseline covariates,",
     ("clockwork", "statics"): "the timing and number of rows, beside the baseline covariates,",
     ("presence", "statics"): "the pattern of missingness, beside the baseline covariates,",
     ("values", "statics"): "the last value of each code, beside the baseline covariates,",
 }
 """What a contrast of two models is about."""
+
+SEES = (("values", "clockwork", "gnn"), ("tuned boosted values", "tuned clockwork", "tuned boosted"))
+"""Models that see values only, timing only, and both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,6 +365,8 @@ class Comparison(Shown):
         Of each family of the model of all node types: "sd", the standard deviation over landmarks of the
         logit of its risk at the last horizon, and "weight" in the answer, means over folds; empty where one
         family answers.
+    rivals : mapping of str to tuple of dict
+        Of each rival and fold what it saw, and of one by name its chosen configuration and the score of each.
     """
 
     outcome: str
@@ -380,6 +387,7 @@ class Comparison(Shown):
     parts: tuple[tuple[Mapping[str, Model], Landmarks], ...]
     cut: tuple[str, ...] = ()
     movement: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rivals: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
     def _summary(self) -> Summary:
         aim = self.cause if self.cause == self.outcome else f"{self.cause} ({self.outcome})"
@@ -391,7 +399,8 @@ class Comparison(Shown):
     @property
     def too_small(self) -> str | None:
         """Why these figures cannot decide; None where they might."""
-        fewest, what = self.events, f"with {self.cause}"
+        words = {"all labels": "a label", "all classes": "another class than the commonest"}
+        fewest, what = self.events, f"with {words.get(self.cause, self.cause)}"
         if self.scores is SCORE_SETS["diagnosis"] and self.patients - self.events < fewest:
             fewest, what = self.patients - self.events, f"without {self.cause}"
         few = fewest < MIN_EVENTS
@@ -402,6 +411,8 @@ class Comparison(Shown):
         """What it is judged by."""
         if self.risks.landmarks.to is not None:
             return SCORE_SETS["progression"]
+        if (kind := self.risks.landmarks.cohort.outcomes[self.outcome].kind) in TOGETHER:
+            return SCORE_SETS[kind]
         return SCORE_SETS["survival" if self.horizons else "diagnosis"]
 
     @property
@@ -438,13 +449,58 @@ class Comparison(Shown):
             one, other = found["first"], found["second"]
             if (one, other) in CONTRASTS:
                 sentences.append(self._sentence(found, CONTRASTS[one, other]))
+            elif other in self.rivals:
+                sentences.append(self._rival_sentence(found))
             elif one.startswith("values "):
                 what = f"the last values of {one.removeprefix('values ')}, beside the baseline covariates,"
                 sentences.append(self._sentence(found, what))
+        if (line := self._sees_sentence()) is not None:
+            sentences.append(line)
         if self.movement:
             sentences.append(self._movement_sentence())
         sentences += self.cut
         return sentences if self.too_small is None else [*sentences, self.too_small]
+
+    @property
+    def sees(self) -> list[dict[str, Any]]:
+        """Values only, timing only, and both: a row each and metric, means over landmarks and horizons.
+
+        Of the network's models, and of the boosted rival where it and its two parts were fitted. Timing only
+        is which code was recorded when, how often and in which order, without a value.
+        """
+        names = dict.fromkeys(row["model"] for row in self.rows)
+        found = []
+        for parts in SEES:
+            if set(parts) <= set(names):
+                for what, model in zip(("values only", "timing only", "both"), parts, strict=True):
+                    for metric in self.scores.deciding:
+                        found.append({"sees": what, **self.value(model, metric)})
+        return found
+
+    def _sees_sentence(self) -> str | None:
+        """The figures of `sees` in words; None where one of the three was not fitted."""
+        rows = [row for row in self.sees if row["model"] in SEES[0]]
+        if not rows:
+            return None
+        each = []
+        for metric in self.scores.deciding:
+            one = {row["sees"]: row["value"] for row in rows if row["metric"] == metric}
+            told = (f"{what} {'-' if value is None else f'{value:.3f}'}" for what, value in one.items())
+            each.append(f"{WORDS[metric]}: {', '.join(told)}")
+        return "; ".join(each)
+
+    def _rival_sentence(self, found: Mapping[str, Any]) -> str:
+        """The difference from a rival, and what that saw."""
+        name = found["second"]
+        figures = ", ".join(f"{WORDS[metric]} {_signed(found[metric])}" for metric in self.scores.deciding)
+        saw = self.rivals[name][0]["saw"]
+        told = [f"{saw[word]} {word}" for word in ("landmarks", "times", "patients") if word in saw]
+        tried = f", best of {saw['configurations']} configurations" if "configurations" in saw else ""
+        seen = f" (fitted on {', '.join(told)} in the first fold{tried})" if told else ""
+        word = {"helps": "better than", "hurts": "worse than"}.get(
+            found["verdict"], "no evidence of a difference from"
+        )
+        return f"all families together, beside {name}{seen}: {word} it: {figures}"
 
     def _movement_sentence(self) -> str:
         """How far each family moves the answer, in words."""
@@ -529,6 +585,8 @@ class Comparison(Shown):
             "left_out": [dict(found) for found in self.left_out],
             "others": [dict(found) for found in self.others],
             "movement": {name: dict(moved) for name, moved in self.movement.items()},
+            "sees": self.sees,
+            "rivals": {name: [dict(fold) for fold in folds] for name, folds in self.rivals.items()},
             "intervals": "resample patients; the fitted models are held fixed",
             **({"cut": list(self.cut)} if self.cut else {}),
             "rows": self.rows,

@@ -26,7 +26,7 @@ from gnnpatient.prognosis.run import (
 )
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Shown, Summary, counted
-from gnnpatient.study.baselines import COMPARATORS
+from gnnpatient.study.baselines import COMPARATORS, tell_saw
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.fitted import NO_GRAPH, family_models
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
@@ -504,6 +504,7 @@ def _cross_validate(
         seed=seed,
         progress=progress,
     )
+    tell_saw(scores.rows, beside, outcome)  # of the last fold; the others are about alike
     return CrossValidation(scores, tuple(counts), risks)
 
 

@@ -25,6 +25,7 @@ from gnnpatient.progress import Progress
 from gnnpatient.show import Shown, Summary, Table, counted, listed
 from gnnpatient.study import curves
 from gnnpatient.study.baselines import COMPARATORS, censoring_hazard
+from gnnpatient.study.coverage import coverage_rows
 from gnnpatient.study.curves import Place, shown_models
 from gnnpatient.study.event_counts import event_counts
 from gnnpatient.study.intervals import bootstrap_interval, holm, p_value, resampling_units
@@ -90,6 +91,9 @@ class Evaluation(Shown):
         largest group of its column, as `gnnpatient.study.subgroups.compare_groups` gives them.
     board : Scoreboard or None
         The scored risks, for `curve` and `plot`; no part of JSON.
+    calibrated : sequence of dict
+        How often calibrated answers hold, a row a model and landmark, as
+        `gnnpatient.study.coverage.coverage_rows` gives them; empty where nothing is calibrated.
     """
 
     outcome: str
@@ -104,6 +108,7 @@ class Evaluation(Shown):
     groups: Sequence[Mapping[str, Any]] = ()  # a row each
     gaps: Sequence[Mapping[str, Any]] = ()  # of each group to the largest of its column
     board: Scoreboard | None = None
+    calibrated: Sequence[Mapping[str, Any]] = ()
 
     def _summary(self) -> Summary:
         whole = [row for row in self.rows if row["group"] is None and row.get("censoring", "km") == "km"]
@@ -119,6 +124,7 @@ class Evaluation(Shown):
         if self.graph_sentence is not None:
             facts.append(("graph", self.graph_sentence))
         facts += [("groups", line) for line in self.gap_sentences]
+        facts += [("calibrated", line) for line in self.coverage_sentences]
         if self.too_small is not None:
             facts.append(("but", self.too_small))
         title = f"Evaluation of {self.outcome}: {counted(self.patients, 'scored patient')}"
@@ -162,6 +168,21 @@ class Evaluation(Shown):
         """What may be said of the gaps between groups, by the first model; empty without groups."""
         return gap_sentences(self.gaps, self.rows[0]["model"]) if self.gaps else []
 
+    @property
+    def coverage_sentences(self) -> list[str]:
+        """How often calibrated answers hold, a line a model: on average over landmarks."""
+        last = {row["model"]: row for row in self.calibrated}  # the mean over landmarks comes last
+        lines = []
+        for model, row in last.items():
+            if row["value"] is None:
+                continue
+            around = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
+            lines.append(
+                f"{model}: the {row['level']:g} {row['what']} holds in {row['value']:.3f}{around} of "
+                f"{row['patients']} patients, promised {row['promise']:g}; mean size {row['size']:.4g}"
+            )
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """Everything for `evaluate --json`; what is not estimable is None.
 
@@ -181,6 +202,7 @@ class Evaluation(Shown):
             "graph": self.graph_sentence,
             "groups": list(self.groups),
             "gaps": list(self.gaps),
+            "calibrated": list(self.calibrated),
             "rows": self.rows,
         }
 
@@ -570,6 +592,7 @@ def evaluate(
         groups=counts,
         gaps=gaps,
         board=board,
+        calibrated=coverage_rows(scored, observed, n=n, seed=seed),
     )
 
 

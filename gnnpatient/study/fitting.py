@@ -87,10 +87,20 @@ class ComparatorFitter:
         if one.name not in self.channels:
             self._size(one, X)
         model = self.model(one, channels=self.channels[one.name]).fit(one.landmarks(X))
+        self.counted(f"{what}: {one.name}")
+        return RestrictedModel(model, one.cohort)
+
+    def counted(self, what: str) -> None:
+        """Count a fit, and say so.
+
+        Parameters
+        ----------
+        what : str
+            The step and the model.
+        """
         self.done += 1
         if self.progress is not None:
-            self.progress(f"{what}: {one.name}", self.done, self.total)
-        return RestrictedModel(model, one.cohort)
+            self.progress(what, self.done, self.total)
 
     def _size(self, one: Comparator, X: Landmarks) -> None:
         """Choose the width at which a network has about as many parameters as that of the first comparator.

@@ -22,7 +22,7 @@ from gnnpatient.prognosis.rows import answerable_labels
 from gnnpatient.prognosis.run import RANDOM_LANDMARKS, scored_landmarks
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
-from gnnpatient.study.baselines import COMPARATORS, fitted_marginal
+from gnnpatient.study.baselines import COMPARATORS, fitted_marginal, tell_saw
 from gnnpatient.study.evaluate import Evaluation, evaluate
 from gnnpatient.study.scoreboard import LEARN_AHEAD, TOGETHER, Model, ModelRisks, scored_grid
 from gnnpatient.times import DAY, days
@@ -169,6 +169,7 @@ def evaluate_models(
         n=n,
         seed=seed,
     )
+    tell_saw(found.rows, fitted, name)
     return replace(found, warnings=(*notes, *found.warnings))
 
 

@@ -64,7 +64,7 @@ def compare_report(
         Node types that are removed from more and more patients.
     **choices
         members, epochs, seed: the same for every model; to: when a value is asked for; budget: seconds that
-        it may take.
+        it may take; rivals and configurations, as of `gnnpatient.study.compare.compare`.
 
     Returns
     -------

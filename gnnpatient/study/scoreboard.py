@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -201,12 +201,20 @@ class ModelRisks:
         model -> outcome -> (landmark, figure), see `VALUE_FIGURES`.
     times : (time,) float64 array
         Days, the grid of the integrated Brier score, horizons included; empty for a diagnosis.
+    calibrated : mapping of str to ndarray
+        By model that has them, its calibrated answers at level 0.9: of a time (landmark, 1) the bound in
+        days, of a diagnosis (landmark, class) 1 for the classes in the set, of a value (landmark, 2) the
+        interval; nan where there is none.
+    promises : mapping of str to float
+        How often they are promised to hold.
     """
 
     landmarks: Landmarks
     fold: np.ndarray  # (landmark,) int64
     risks: Mapping[str, Mapping[str, np.ndarray]]  # model -> cause -> (landmark, time)
     times: np.ndarray  # (time,) float64
+    calibrated: Mapping[str, np.ndarray] = field(default_factory=dict)
+    promises: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -241,6 +249,7 @@ class ModelRisks:
         """
         times = np.asarray(times, np.float64)
         landmarks, folds, risks = [], [], []
+        calibrated, promises = dict[str, list[np.ndarray]](), dict[str, float]()
         for i, (models, X) in enumerate(parts):
             landmarks.append(X)
             folds.append(np.full(len(X), i))
@@ -250,11 +259,16 @@ class ModelRisks:
                 if progress:
                     progress("forecasts", done, len(models))
             risks.append({name: RISKS[type(f)](f, times, X) for name, f in forecasts.items()})
+            for name, f in forecasts.items():
+                calibrated.setdefault(name, []).append(_calibrated(f))
+                if f.calibration is not None and f.calibration.reaches(INTERVAL):
+                    promises[name] = min(promises.get(name, 1.0), f.calibration.promise(INTERVAL))
         joined = {
             name: {c: np.concatenate([r[name][c] for r in risks]) for c in causes}
             for name, causes in risks[0].items()
         }
-        return cls(join_landmarks(*landmarks), np.concatenate(folds), joined, times)
+        answers = {name: np.concatenate(each) for name, each in calibrated.items() if name in promises}
+        return cls(join_landmarks(*landmarks), np.concatenate(folds), joined, times, answers, promises)
 
 
 def _curve_risks(forecast: Forecast, times: np.ndarray, X: Landmarks) -> dict[str, np.ndarray]:
@@ -288,6 +302,18 @@ def _class_risks(forecast: DiagnosisForecast, times: np.ndarray, X: Landmarks) -
     if forecast.kind != "labels":
         return risks
     return {name: np.where(np.isnan(risk), 0.0, risk) for name, risk in risks.items()}
+
+
+def _calibrated(forecast: Answer) -> np.ndarray:
+    """The calibrated answers, nan where there are none, see `ModelRisks.calibrated`."""
+    if isinstance(forecast, Forecast):
+        return forecast.time_bound(INTERVAL)[:, None]
+    if isinstance(forecast, DiagnosisForecast):
+        here = forecast.is_calibrated & forecast.at_risk
+        return np.where(here[:, None], forecast.class_set(INTERVAL), np.nan)
+    if not (isinstance(forecast, ProgressionForecast) and forecast.is_calibrated):
+        return np.full((len(forecast), 2), np.nan)
+    return np.stack(forecast.interval(INTERVAL), 1)
 
 
 VALUE_FIGURES = ("mean", "median", "low", "high", "crps", "seen")

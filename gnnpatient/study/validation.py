@@ -18,7 +18,7 @@ from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.run import Run, scored_landmarks, usual_landmarks
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Shown, Summary, listed
-from gnnpatient.study.baselines import COMPARATORS, marginal_model
+from gnnpatient.study.baselines import COMPARATORS, marginal_model, tell_saw
 from gnnpatient.study.evaluate import Evaluation, evaluate, scored_parts
 from gnnpatient.study.fitted import (
     NO_GRAPH,
@@ -167,6 +167,7 @@ def evaluate_run(
             censoring=censoring,
             progress=report,
         )
+    tell_saw(scores.rows, models, setting.outcome)
     last = setting.small_notes(scores)
     for line in last:
         tell(line)

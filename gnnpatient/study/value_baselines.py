@@ -25,21 +25,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from gnnpatient.cohort.build import build_graphs
 from gnnpatient.cohort.cohort import Landmarks
 from gnnpatient.cohort.progression import Progression
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.errors import InputError
-from gnnpatient.model.basis import fit_bases
 from gnnpatient.model.values import hats, pair_weights
-from gnnpatient.model.vocabulary import fit_vocabulary
-from gnnpatient.prognosis.aggregates import Aggregates
 from gnnpatient.prognosis.inputs import last_landmarks, spaced_landmarks
 from gnnpatient.prognosis.problem import draw_landmarks
 from gnnpatient.prognosis.rows import answerable
 from gnnpatient.prognosis.value_target import is_skewed, later_values, value_times
 from gnnpatient.prognosis.values import ProgressionForecast, asked_for
 from gnnpatient.study.mixed_model import MixedModel
+from gnnpatient.study.tabular import History, seen_landmarks
 from gnnpatient.times import DAY, YEAR
 
 FOLDS = 5  # by patient, within the training part
@@ -270,6 +267,7 @@ class _ValueComparator(BaseEstimator):
             When a named outcome is no progression of a value, or there is no later value.
         """
         self.learned_: dict[str, ValueLearner] = {}
+        self.saw_: dict[str, dict[str, int]] = {}
         self.edges_: dict[str, np.ndarray] = {}
         self.log_: dict[str, bool] = {}
         self.reach_: dict[str, float] = {}
@@ -282,7 +280,7 @@ class _ValueComparator(BaseEstimator):
                 may_log=self.may_log,
                 least=self.min_patients,
             )
-            self.learned_[name] = self._learn(later)
+            self.learned_[name], self.saw_[name] = self._learn(later), seen_landmarks(later.landmarks)
             low, high = later.value.min(), later.value.max()
             beyond = MARGIN * max(high - low, 1e-6)
             self.edges_[name] = np.linspace(low - beyond, high + beyond, BINS + 1)
@@ -423,23 +421,6 @@ def _normal(edges: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
     return ndtr((edges[:, None] - mean[:, None]) / sd[:, None])
 
 
-@dataclass(frozen=True, eq=False)
-class _History:
-    """The history of each code as columns: last, mean, slope, extremes, counts and times, and the statics."""
-
-    aggregates: Aggregates
-
-    @classmethod
-    def fit(cls, X: Landmarks, least: int) -> _History:
-        whole = build_graphs(last_landmarks(X))
-        bases = fit_bases(whole, least)
-        vocabulary = fit_vocabulary(whole, bases, least)
-        return cls(Aggregates.fit(build_graphs(X), X.patient, vocabulary, bases, least))
-
-    def __call__(self, X: Landmarks) -> np.ndarray:
-        return self.aggregates.values(build_graphs(X)).astype(np.float64)
-
-
 # ---- last value carried forward
 
 
@@ -496,7 +477,7 @@ class LastValue(_ValueComparator):
 @dataclass(frozen=True, eq=False)
 class _Ridge:
     later: LaterValues
-    history: _History
+    history: History
     columns: Any  # scales of the columns
     own: np.ndarray  # those of the outcome's codes
     ahead: StandardScaler
@@ -546,7 +527,7 @@ class RidgeHistory(_ValueComparator):
     """
 
     def _learn(self, later: LaterValues) -> ValueLearner:
-        history = _History.fit(later.landmarks, self.min_patients)
+        history = History.fit(later.landmarks, self.min_patients)
         truth = cast(Progression, later.landmarks.cohort.outcomes[later.outcome])
         own = _own_columns(history, truth, later.landmarks)
         columns = make_pipeline(
@@ -573,7 +554,7 @@ class RidgeHistory(_ValueComparator):
         return _Ridge(later, history, columns, own, ahead, middle, kept, beta, variance, seeing)
 
 
-def _own_columns(history: _History, truth: Progression, X: Landmarks) -> np.ndarray:
+def _own_columns(history: History, truth: Progression, X: Landmarks) -> np.ndarray:
     """Which columns are of values of the outcome's codes."""
     codes = X.cohort.codes[truth.spec.node]
     names = {f"{truth.spec.node} {codes[code]}" for code in np.flatnonzero(truth.code)}
@@ -618,7 +599,7 @@ def _ridge(
 @dataclass(frozen=True, eq=False)
 class _Grown:
     later: LaterValues
-    history: _History
+    history: History
     middle: float
     quantiles: tuple[HistGradientBoostingRegressor, ...]
     mean: HistGradientBoostingRegressor
@@ -677,7 +658,7 @@ class BoostedQuantiles(_ValueComparator):
     """
 
     def _learn(self, later: LaterValues) -> ValueLearner:
-        history = _History.fit(later.landmarks, self.min_patients)
+        history = History.fit(later.landmarks, self.min_patients)
         table = history(later.landmarks)
         middle = float(np.average(later.value, weights=later.weight))
         last = later.last(later.landmarks)

@@ -34,10 +34,8 @@ def test_ask(good, ward):
     assert set(found["known"]) == {"lab", "vital", "drug"}
     assert found["missing"] == [kind for kind, n in found["known"].items() if not n]
     death = found["outcomes"]["death"]
-    assert (
-        set(death) == {"kind", "times", "event_free", "incidence", "low", "high", "time_lost"}
-        and death["kind"] == "survival"
-    )
+    keys = {"kind", "times", "event_free", "incidence", "low", "high", "time_lost", "calibrated", "statement"}
+    assert set(death) == keys and death["kind"] == "survival"
     total = np.array(death["event_free"]) + sum(map(np.array, death["incidence"].values()))
     np.testing.assert_allclose(total, 1, atol=1e-6)
     for cause in ("discharge", "death"):

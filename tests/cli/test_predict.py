@@ -130,7 +130,10 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
         assert found["icu"]["low"][name] <= p <= found["icu"]["high"][name]
     assert good(*ask, "--outcome", "icu", "--json")["outcomes"].keys() == {"icu"}
     text = good(*ask, "--outcome", "icu")
-    assert "icu [model spread]" in text and f"{found['icu']['probability']['yes'] * 100:.0f} %" in text
+    assert f"{found['icu']['probability']['yes'] * 100:.0f} %" in text and "spread" not in text
+    # too few are held out, so that no spread is shown: it would stand alone
+    assert f"icu: {found['icu']['statement']}" in text and found["icu"]["calibrated"] is None
+    assert found["icu"]["statement"].startswith("not calibrated")
 
 
 def test_predict_and_ask_a_value(sick, good, refused, tmp_path):

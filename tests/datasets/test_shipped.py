@@ -21,6 +21,7 @@ FOLDERS = {
     "colon": "survival-tables",
     "mgus2": "survival-tables",
     "support2": "support2",
+    "support2-function": "support2",
     "eicu-demo": "eicu-demo",
     "mimic-iv-demo-meds": "mimic-iv-demo-meds",
     "omop-synthea-1k": "omop-synthea-1k",
@@ -33,6 +34,7 @@ KNOWN = {
     "framingham": (3326, {"death": {"death": 1165}}),
     "nafld": (13147, {"death": {"death": 1000}}),
     "support2": (9105, {}),
+    "support2-function": (9105, {}),
     "rotterdam": (2982, {"death": {"death": 1272}}),
     "rotterdam-states": (2982, {"course": {"death": 1229}}),
     "cgd": (128, {}),
@@ -165,7 +167,12 @@ def few_folds(folder, outcome, most=120):
     from gnnpatient import open_cohort
 
     X = open_cohort(folder).entries().followed(outcome)
-    event = X.outcome(outcome)["event"].astype(bool)
+    truth = X.outcome(outcome)
+    if "label" in (truth.dtype.names or ()):
+        X, truth = X[truth["label"] >= 0], truth[truth["label"] >= 0]
+        event = truth["label"] > np.median(truth["label"]) - 1
+    else:
+        event = truth["event"].astype(bool)
     rows = np.concatenate([np.flatnonzero(part)[: most // 2] for part in (event, ~event)])
     fold = np.unique(X.groups[rows], return_inverse=True)[1] % 2
     return pl.DataFrame({"repeat": 0, "fold": fold, "id": X.ids[rows]})
@@ -176,6 +183,9 @@ def check_answer(outcome):
     if outcome["kind"] == "progression":
         heights = list(outcome["quantiles"].values())
         assert len(heights) > 2 and np.isfinite(heights).all() and (np.diff(heights, axis=0) > 0).all()
+        return
+    if outcome["kind"] == "diagnosis":
+        assert outcome.get("form") == "labels" or np.isclose(sum(outcome["probability"].values()), 1)
         return
     total = np.array(outcome["event_free"]) + sum(map(np.array, outcome["incidence"].values()))
     assert np.allclose(total, 1, atol=1e-6)

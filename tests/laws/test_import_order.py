@@ -47,14 +47,14 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "datasets": "ward clinic shipped",
     "model": "basis vocabulary table encode relations layers recurrence pool scores paths values intervals "
     "heads model",
-    "prognosis": "summary disclosure inputs rows values forecast plot targets value_target worsening "
-    "recurrent multistate marginal kinds device states problem columns minimise value_linear linear "
-    "aggregates trees value_boosted boosted network families stack predictor card checkpoint fit estimator "
-    "people run",
+    "prognosis": "summary disclosure conformal inputs rows values forecast plot targets value_target "
+    "worsening recurrent multistate marginal kinds device states problem weights columns minimise "
+    "value_linear linear aggregates trees value_boosted boosted network families stack predictor card "
+    "checkpoint calibrate fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
-    "intervals pooling scoreboard mixed_model value_baselines baselines seen_again event_counts occupation "
-    "subgroups curves figures updating evaluate oracle validation models crossval ablations fitting budget "
-    "comparison missingness compare report",
+    "intervals pooling scoreboard cox tabular mixed_model value_baselines baselines rivals seen_again "
+    "event_counts occupation coverage subgroups curves figures updating evaluate oracle validation models "
+    "crossval ablations fitting budget comparison missingness compare report",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),
 }

@@ -21,6 +21,8 @@ from sksurv.metrics import (
 )
 
 from gnnpatient import PatientKFold, PrognosisModel, build_graphs, read_spec
+from gnnpatient.patient.answers import ANSWERS
+from gnnpatient.prognosis.conformal import Calibration
 from gnnpatient.prognosis.forecast import DiagnosisForecast
 from gnnpatient.prognosis.people import People
 from gnnpatient.prognosis.plot import CAUSE_COLORS
@@ -53,6 +55,11 @@ def five(model, test):
     """A forecast of five members, which differ."""
     forecast = model.forecast(test)["death"]
     return replace(forecast, members=np.repeat(forecast.members, [2, 3], 0))
+
+
+HELD_OUT = Calibration(
+    method="cv+", patients=200, scores=(0.9, 0.6), above=(0.05, 0.1), total=0.6, cutoff=8.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +152,34 @@ def test_a_run_and_its_people_name_nobody(cohort, tmp_path):
 
 def test_a_forecast_for_one_shows_its_risks(five):
     one, risk = five[0], five.risk("death", 10.0)[0]
-    assert f"death {risk * 100:.0f} % (" in repr(one) and "death" in one._repr_html_()
+    assert f"death {risk * 100:.0f} %\n" in repr(one) and "death" in one._repr_html_()
     assert "%" not in repr(five) and one.ids[0] not in repr(one)
+    assert "not calibrated at 0.9: " in repr(one)
+    known = replace(one, calibration=HELD_OUT)
+    assert f"death {risk * 100:.0f} % (" in repr(known)  # the model spread, and never alone
+    assert f"with 0.9        {known.statement()}" in repr(known) and "event-free for " in known.statement()
+    assert "not calibrated (too few patients held out in the fit" in repr(replace(one, calibration=None))
+
+
+def test_model_spread_stands_beside_a_calibrated_statement_or_not_at_all(five, icu):
+    classes = replace(icu[:1], members=np.array([[[0.7, 0.3]]] * 5), calibration=HELD_OUT)
+    for one in (replace(five[0], calibration=HELD_OUT), classes):
+        name = one.names[-1]
+        bare = replace(one, calibration=None)
+        assert "(" in repr(one).partition(name)[2] and "(" not in repr(bare).partition(f"{name} ")[2][:12]
+        assert "model spread" in one.plot(ax=Figure().subplots()).get_xlabel()
+        axes = bare.plot(ax=Figure().subplots())
+        assert "model spread" not in axes.get_xlabel() and not axes.collections
+        shown = ANSWERS[type(one)](one)
+        assert "[model spread]" in shown.title and shown.to_dict()["calibrated"]["promise"] == 0.8
+        assert any("[" in cell for row in shown.table()[1] for cell in row)
+        shown = ANSWERS[type(one)](bare)
+        assert "spread" not in shown.title and shown.to_dict()["calibrated"] is None
+        assert not any("[" in cell for row in shown.table()[1] for cell in row)
+        assert (
+            shown.statement.startswith("not calibrated") and shown.to_dict()["statement"] == shown.statement
+        )
+    assert classes.statement() == "no with probability 0.9, on average over landmarks"
 
 
 # -- tables --
@@ -178,8 +211,10 @@ def test_a_forecast_is_indexed_like_its_landmarks(five):
 
 
 def test_the_curves_are_the_forecast(five):
-    axes = five[0].plot(ax=Figure().subplots(), event_free=True)
+    axes = replace(five[0], calibration=HELD_OUT).plot(ax=Figure().subplots(), event_free=True)
     lines = {line.get_label(): line for line in axes.lines}
+    days, height = lines.pop("_bound").get_data()
+    assert days == replace(five[0], calibration=HELD_OUT).time_bound() and height == 0
     assert set(lines) == {"discharge", "death", "event-free"}
     for cause, color in zip(five.causes, CAUSE_COLORS, strict=False):
         days, risk = lines[cause].get_data()
@@ -192,8 +227,10 @@ def test_the_curves_are_the_forecast(five):
     assert band[:, 1].max() == pytest.approx(high[0]) and low[0] == pytest.approx(
         band[band[:, 0] == five.times[-1], 1].min()
     )
-    assert axes.get_xlabel() == "days after the landmark; band: model spread"
+    said = "days after the landmark; band: model spread; mark: event-free so long with 0.9"
+    assert axes.get_xlabel() == said
     assert not replace(five[0], members=None).plot(ax=Figure().subplots()).collections
+    assert not five[0].plot(ax=Figure().subplots()).collections  # nothing is calibrated of so few
 
 
 def test_letters_of_a_plot_are_large_enough(five, icu):

@@ -712,3 +712,60 @@ def test_an_answer_that_is_the_same_has_no_figures():
     )
     other = Comparison._sentence(design, {**same, "c": {"value": 0.0, "low": -0.1, "high": 0.1}}, "it")
     assert other.endswith("C +0.000 (-0.100 to +0.100)")
+
+
+def test_rivals_stand_beside_with_what_they_saw_and_how_they_were_chosen(tmp_path):
+    """Values decide: the boosted rival of values is as good as that of both, that of times knows nothing."""
+    cohort = made(tmp_path, lab=1.5, n=400)
+    names = ["cox", "boosted", "boosted values", "clockwork"]
+    (tmp_path / "own.py").write_text(
+        "from sklearn.ensemble import ExtraTreesClassifier\n"
+        "class Own(ExtraTreesClassifier):\n"
+        "    def __init__(self, n_estimators=50, min_samples_leaf=10, random_state=0):\n"
+        "        super().__init__(n_estimators=n_estimators, min_samples_leaf=min_samples_leaf,\n"
+        "                         random_state=random_state)\n"
+    )
+    own = f"own={tmp_path / 'own.py'}:Own"
+    steps = []
+    found = judged(
+        cohort,
+        ("clockwork", "values"),
+        rivals=[*names, own],
+        configurations=2,
+        progress=lambda what, done, total, /, **k: steps.append((what, done, total)),
+    )
+    assert set(found.rivals) == {*(f"tuned {name}" for name in names), "own"}
+    for name, folds in found.rivals.items():
+        assert len(folds) == 2 and all(fold["saw"] for fold in folds)
+        if name != "own":
+            assert all(len(fold["curve"]) == 2 and fold["saw"]["configurations"] == 2 for fold in folds)
+            best = [max(fold["curve"], key=lambda trial: trial["score"]) for fold in folds]
+            assert [one["configuration"] for one in best] == [fold["chosen"] for fold in folds]
+    gain = {name: found.value(name, "scaled_ibs")["value"] for name in (*found.rivals, "gnn", "values")}
+    assert min(gain[f"tuned {name}"] for name in names[:3]) > 0.15 and gain["own"] > 0.1
+    assert abs(gain["tuned clockwork"]) < 0.05
+    rows = {(row["sees"], row["model"]): row["value"] for row in found.sees if row["metric"] == "scaled_ibs"}
+    assert rows["timing only", "tuned clockwork"] == gain["tuned clockwork"]
+    assert rows["both", "gnn"] == gain["gnn"] and rows["values only", "values"] == gain["values"]
+    text = "\n".join(found.sentences)
+    assert "values only" in text and "timing only" in text and "beside tuned cox (fitted on " in text
+    assert "best of 2 configurations" in text and found.value("gnn-tuned cox", "c")["value"] is not None
+    assert json.loads(json.dumps(found.to_dict()))["rivals"]["tuned cox"][0]["saw"]["columns"] > 2
+    done = [step for step in steps if step[0].endswith(": own")]
+    assert len(done) == 2 and done[-1][1:] == (done[-1][2],) * 2, "the last of all fits"
+
+
+def test_rivals_that_cannot_be_are_refused_before_a_fit(tmp_path):
+    from gnnpatient import InputError
+
+    cohort = made(tmp_path, n=60)
+    with pytest.raises(InputError, match="no rival 'logistic' of outcome 'death', a survival"):
+        judged(cohort, rivals=["logistic"])
+    with pytest.raises(InputError, match="no such file"):
+        judged(cohort, rivals=["mine=nowhere.py:Model"])
+    with pytest.raises(InputError, match="a budget plans no rivals"):
+        judged(cohort, rivals=["cox"], budget=1e6)
+    with pytest.raises(InputError, match="rival 'gnn': the name of a model here"):
+        judged(cohort, rivals={"gnn": SimpleNamespace(fit=print, forecast=print)})
+    with pytest.raises(InputError, match="configurations 0; must be >= 1"):
+        judged(cohort, rivals=["cox"], configurations=0)

@@ -520,3 +520,96 @@ def test_the_columns_of_the_linear_family_are_checked(model):
     assert isinstance(family, LinearHazard)
     assert family.scores["stage"].weight.shape[1] == 3 and family.scores["stage"].bias.shape[1:] == (4, 1)
     assert family.scores["findings"].weight.shape[1] == 3 == family.scores["findings"].bias.shape[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("given_ridge", "unchecked")
+@pytest.mark.parametrize("outcome", ["findings", "stage"])
+def test_folds_and_fusion(cohort, outcome):
+    """In folds, beside the comparators, and by node types: every figure is there, and finite."""
+    from gnnpatient.study import cross_validate
+    from gnnpatient.study.compare import compare
+
+    model = PrognosisModel(outcomes=[outcome], families=("linear", "boosted"), members=1)
+    found = cross_validate(cohort, {"mine": model}, outcome, landmarks=["entry"], folds=3, n=10).scores
+    together, metric = (
+        ("all labels", "scaled_brier") if outcome == "findings" else ("all classes", "scaled_rps")
+    )
+    assert found.patients > 0.97 * len(cohort)
+    for name in ("mine", "logistic"):
+        row = found.value(name, metric, cause=together)
+        assert 0.05 < row["value"] < 0.9 and row["low"] < row["value"] < row["high"]
+    assert found.value("null", metric, cause=together)["value"] == 0
+    fused = compare(cohort, outcome, folds=2, inner=2, members=1, epochs=1, channels=8, n=5, models=["late"])
+    names = {row["model"] for row in fused.rows}
+    assert 100 < fused.events < fused.patients and fused.too_small is None
+    word = "quadratic-weighted kappa" if outcome == "stage" else "AUC"
+    assert word in fused.sentence and fused.primary[fused.scores.deciding[0]]["low"] is not None
+    assert fused.cause == together and {"only lab", "only code", "late"} <= names
+
+
+@pytest.mark.parametrize("kind", ["labels", "ordered"])
+def test_losses_and_slopes_by_hand_are_those_of_the_head(kind):
+    """The linear family and the graph's head lose the same, and slopes by hand are those of autograd."""
+    import torch
+
+    from gnnpatient.model.heads import HEADS, DiagnosisConfig, contrasts
+    from gnnpatient.prognosis.linear import LOSSES
+
+    rng, size = np.random.default_rng(0), 4
+    config = DiagnosisConfig(kind=kind, classes=STAGES)
+    if kind == "labels":
+        label = rng.integers(-1, 2, (7, size))
+        columns = (label, np.where(label >= 0, rng.uniform(0.5, 2, label.shape), 0.0))
+    else:
+        columns = (rng.integers(0, size, 7),)
+    loss = LOSSES[kind](config, *columns)
+    shift = torch.randn(2, size - (kind == "ordered"), 7, requires_grad=True)
+    bias, weight = torch.randn(2, size, 1, requires_grad=True), torch.rand(2, 7)
+    with torch.no_grad():
+        each, of_shift, of_bias = loss(shift, bias, weight)
+    moved = contrasts(size).T @ shift if kind == "ordered" else shift
+    logits = (moved + bias).transpose(1, 2)
+    output = logits if kind == "labels" else logits.log_softmax(2)
+    head = HEADS[kind][1](config, 4)
+    slow = torch.stack([head.loss(one, *map(torch.from_numpy, columns)) for one in output])
+    assert torch.allclose(each, slow, atol=1e-5)
+    found = torch.autograd.grad((slow * weight).sum(), (shift, bias))
+    assert torch.allclose(found[0], of_shift, atol=1e-5) and torch.allclose(found[1], of_bias, atol=1e-5)
+
+
+def test_a_column_that_gives_a_label_away_is_named(folder, tmp_path):
+    """The value of a code that is the label itself: named for that label, and for no other."""
+    from gnnpatient.study.leaks import coverage, leaks
+
+    patients = pl.read_csv(folder / "patients.csv", infer_schema=False)
+    labs = pl.read_csv(folder / "labs.csv", infer_schema=False)
+    seen = patients.filter(pl.col("effusion") != "")
+    extra = seen.select("id", day=pl.lit("0"), code=pl.lit("drain"), value=pl.col("effusion"))
+    for name in ("patients.csv", "codes.csv", "made.toml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    pl.concat([labs, extra]).write_csv(tmp_path / "labs.csv")
+    cohort = read_cohort(tmp_path / "made.toml", tmp_path)
+    found = leaks(cohort, "findings")
+    assert [(one.cause, one.code) for one in found] == [("effusion", "drain")]
+    assert "tells who has findings: effusion" in found[0].message
+    asked = [(one.cause, one.judged) for one in coverage(cohort)]
+    assert asked[:3] == [(name, True) for name in LABELS] and ("II", True) in asked
+    assert not leaks(read_cohort(folder / "made.toml", folder), "findings")
+
+
+def test_groups_and_curves_of_a_label(cohort):
+    X = cohort.at(1).followed("findings")
+    rng = np.random.default_rng(0)
+    risks = {m: {name: rng.uniform(0.05, 0.95, (len(X), 1)) for name in LABELS} for m in ("gnn", "null")}
+    scores = scored(cohort, risks, np.zeros(len(X), int), "findings")
+    found = evaluate(scores, outcome="findings", horizons=[], by=["age"], n=5)
+    assert {row["events"]["edema"] for row in found.groups} and len(found.groups) == 2
+    total = sum(row["events"]["edema"] for row in found.groups)
+    assert total == found.events["edema"] and {gap["cause"] for gap in found.gaps} >= set(LABELS)
+    curve = found.curve("calibration", cause="edema")
+    assert set(curve["model"]) == {"gnn"} and curve["share"].is_between(0, 1).all()
+    with pytest.raises(InputError, match="unknown cause 'all labels'"):
+        found.curve("calibration", cause="all labels")
+    with pytest.raises(InputError, match="of several labels there is none; leave out censoring"):
+        evaluate(scores, outcome="findings", horizons=[], censoring="cox")
