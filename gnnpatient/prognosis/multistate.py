@@ -648,12 +648,12 @@ class StatesForecast(Forecast):
             landmarks.days,
             at_risk,
             curves(own) if several else None,
-            config.states,
-            moves,
-            now,
-            mean[:, :size],
-            mean[:, size:],
-            own[:, :, :size] if several else None,
+            states=config.states,
+            moves=moves,
+            now=now,
+            occupation=mean[:, :size],
+            number=mean[:, size:],
+            occupation_members=own[:, :, :size] if several else None,
         )
 
     @staticmethod

@@ -444,9 +444,9 @@ class RecurrentForecast(Forecast):
             landmarks.days,
             at_risk,
             members[:, :, :size] if several else None,
-            mean[:, size],
-            mean[:, size + 1 :],
-            members[:, :, size] if several else None,
+            number=mean[:, size],
+            gone=mean[:, size + 1 :],
+            number_members=members[:, :, size] if several else None,
         )
 
     @staticmethod
