@@ -1206,9 +1206,9 @@ class Landmarks(Shown):
             position in `cohort.codes` (0 = other) for an embedding. There is one "patient" node. Each edge
             type has `edge_index`, and `edge_attr` where `Graphs.attribute_names` lists columns, 0 = missing.
             With an outcome, `y` of the graph is (1, 2) float32, event (0 = censored, k = the k-th cause) and
-            days after the landmark; of a diagnosis (1,) int64, the class, -1 = unknown; of a value (1,)
-            float32. The patient node has the fields of `Landmarks.outcome`, as `event` and `time`, or
-            `label`.
+            days after the landmark; of a diagnosis (1,) int64, the class, -1 = unknown, of several labels (1,
+            label); of a value (1,) float32. The patient node has the fields of `Landmarks.outcome`, as
+            `event` and `time`, or `label`.
 
         Raises
         ------

@@ -33,6 +33,8 @@ class States(Survival):
         Second after the patient's origin of each change; sorted by patient and time, each moment once.
     state : ndarray
         The state from then on, by position in `states`; never that before.
+    known : ndarray or None
+        Second after the patient's origin at which each change is known. None: when it happens.
     kind, has_patient_groups
         What this kind of outcome can do.
     """
@@ -43,6 +45,7 @@ class States(Survival):
     owner: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (change,) int64
     happened: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (change,) int64 seconds
     state: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (change,) int64
+    known: np.ndarray | None = None  # (change,) int64 seconds
 
     def _summary(self) -> Summary:
         patients = counted(len(self.time), "patient")
@@ -73,6 +76,27 @@ class States(Survival):
         """
         last = self._places(patient, at) - 1
         changed = (last >= 0) & (np.append(self.owner, -1)[last] == patient)
+        return np.where(changed, np.append(self.state, 0)[last], 0)
+
+    def shown_at(self, patient: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Find the state that each patient is known to be in, of which a forecast starts.
+
+        Parameters
+        ----------
+        patient, at : ndarray
+            Position and second after the origin of each landmark, (landmark,) int64.
+
+        Returns
+        -------
+        ndarray
+            Position in `states`, (landmark,) int64: of the last of the changes that are known by then.
+        """
+        if self.known is None:
+            return self.state_at(patient, at)
+        order = np.lexsort((self.known, self.owner))
+        place = Places(self.owner[order], self.known[order])(patient, at) - 1
+        last = np.append(np.maximum.accumulate(order), -1)[place]
+        changed = (place >= 0) & (np.append(self.owner, -1)[last] == patient)
         return np.where(changed, np.append(self.state, 0)[last], 0)
 
     def later(
@@ -131,6 +155,7 @@ class States(Survival):
             Name -> array; those of `Survival`, and the changes.
         """
         changes = {"owner": self.owner, "happened": self.happened, "state": self.state}
+        changes |= {} if self.known is None else {"known": self.known}
         return super().columns() | {f"change.{name}": array for name, array in changes.items()}
 
     @classmethod
@@ -152,7 +177,7 @@ class States(Survival):
         """
         end = Survival.from_columns(spec.ending, columns, patients)
         changes = (columns.read(f"change.{name}") for name in ("owner", "happened", "state"))
-        return cls.of(end, spec.state_names, *changes)
+        return cls.of(end, spec.state_names, *changes, columns.read_optional("change.known"))
 
     @classmethod
     def of(
@@ -162,6 +187,7 @@ class States(Survival):
         owner: np.ndarray,
         happened: np.ndarray,
         state: np.ndarray,
+        known: np.ndarray | None = None,
     ) -> States:
         """Put the changes beside what ends them.
 
@@ -173,12 +199,14 @@ class States(Survival):
             Names of the states.
         owner, happened, state : ndarray
             Patient, second and new state of each change, (change,) int64, sorted, each moment once.
+        known : ndarray, optional
+            When each is known, (change,) int64. Default: when it happens.
 
         Returns
         -------
         States
         """
-        return cls(**vars(end), states=states, owner=owner, happened=happened, state=state)
+        return cls(**vars(end), states=states, owner=owner, happened=happened, state=state, known=known)
 
     def flow(self, at_entry: np.ndarray, enters: np.ndarray) -> dict[str, Any]:
         """Count the patients that are left at each step of eligibility, and the changes.

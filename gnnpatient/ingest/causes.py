@@ -91,7 +91,8 @@ def _from_nodes(record: Record, part: _Cause, node: str) -> CauseTimes:
         flag_unmatched_patterns(record.source, part.place, spec.codes, codes, f"of {node}")
     never, undated = np.full(count, FOREVER), _undated_nodes(record, spec)
     valid = these & rows.not_amended
-    every = rows.patient[valid].astype(np.int64), rows.happened[valid]
+    first = rows.happened if rows.begun is None else rows.begun
+    every = np.stack([column[valid] for column in (rows.patient, rows.happened, first, rows.known)], 1)
     return CauseTimes(part.position, time, begun, never, undated, from_rows=True, every=every)
 
 
@@ -100,7 +101,7 @@ def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
     source, spec, count = record.source, part.spec, len(record.patients)
     never = np.full(count, FOREVER)
     found = CauseTimes(part.position, never.copy(), never.copy(), never, np.zeros(count, bool))
-    rows: list[tuple[np.ndarray, np.ndarray]] = []
+    rows = [np.zeros((0, 4), np.int64)]
     for table in source.event_tables(spec.table or part.table):
         source.open(table)
         if source.is_event_table(table) and (missing := set(where) - set(source.schemas[table])):
@@ -111,15 +112,12 @@ def _from_cells(record: Record, part: _Cause, where: Where) -> CauseTimes:
         rows.append(_add_table(record, part, table, where, found))
     if (found.time == FOREVER).all() and not found.undated.any():
         flag_unmatched_cells(source, part.place, spec, part.table)
-    owners, times = zip(*rows, strict=True) if rows else ((), ())
-    every = (np.concatenate(owners), np.concatenate(times)) if rows else None
-    return replace(found, time=np.where(found.time == FOREVER, NEVER, found.time), every=every)
+    time = np.where(found.time == FOREVER, NEVER, found.time)
+    return replace(found, time=time, every=np.concatenate(rows))
 
 
-def _add_table(
-    record: Record, part: _Cause, table: str, where: Where, found: CauseTimes
-) -> tuple[np.ndarray, np.ndarray]:
-    """Add the rows of one table that fit to what has been found; give patient and time of each."""
+def _add_table(record: Record, part: _Cause, table: str, where: Where, found: CauseTimes) -> np.ndarray:
+    """Add the rows of one table that fit to what has been found; give each as in `CauseTimes.every`."""
     source, patients, column = record.source, record.patients, part.spec.time or "time"
     view = source.view(table, [column], where)
     owner = view.patient_index(patients.ids)
@@ -134,13 +132,15 @@ def _add_table(
         raise InputError(f"{table}: {part.place}, line {view.line(row)}: not a time{hint}")
     begin, end = (each.set(late, BEYOND) for each in (when.at, when.end))
     dated = begin.is_not_null().to_numpy() & ~lost.to_numpy() & (owner >= 0)
-    np.minimum.at(found.time, owner[dated], end.fill_null(0).to_numpy()[dated])
-    np.minimum.at(found.begun, owner[dated], begin.fill_null(0).to_numpy()[dated])
+    whose = owner[dated].astype(np.int64)
+    time, begun = (each.fill_null(0).to_numpy()[dated] for each in (end, begin))
+    np.minimum.at(found.time, whose, time)
+    np.minimum.at(found.begun, whose, begun)
     found.undated[:] |= _undated(record, table, column, where)
     found.undated[owner[lost.to_numpy()]] = True
     if not source.holds_nodes(table):
         view.audit.used[view.row[dated]] = True
-    return owner[dated].astype(np.int64), end.fill_null(0).to_numpy()[dated]
+    return np.stack([whose, time, begun, time], 1)
 
 
 def _from_column(record: Record, part: _Cause, refuse_if: RefuseIf) -> CauseTimes:

@@ -215,7 +215,8 @@ class _Rows:
         found = []
         for k in set(passing) & set(events.causes):
             of = np.flatnonzero((cause == k) & right[self.owner])
-            never, every = np.full(count, NEVER), (self.owner[of], self.stop_end[of])
+            never, end = np.full(count, NEVER), self.stop_end[of]
+            every = np.stack([self.owner[of], end, self.stop[of], end], 1)
             open_end, nobody = np.full(count, FOREVER), np.zeros(count, bool)
             found.append(CauseTimes(k, never, never, open_end, nobody, every=every))
             cause = np.where(cause == k, 0, cause)

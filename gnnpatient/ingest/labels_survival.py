@@ -75,20 +75,30 @@ def draft_survival(record: Record, name: str, outcome: SurvivalSpec) -> Draft:
 
 def _with_passing(draft: Draft) -> Draft:
     """With every time of the causes that do not end it, apart from those that do."""
-    spec, found = draft.spec, [np.zeros((0, 3), np.int64)]
+    spec, found = draft.spec, [np.zeros((0, 5), np.int64)]
     passing = {1 + spec.cause_names.index(name) for name in spec.passing}
     for part in draft.parts:
         if part.cause in passing:
             dated = np.flatnonzero((part.time != NEVER) & (part.time != FOREVER))
-            owner, time = (dated, part.time[dated]) if part.every is None else part.every
-            found.append(np.stack([owner, time, np.full(len(owner), part.cause)], 1))
+            once = np.stack([dated, part.time[dated], part.begun[dated], part.time[dated]], 1)
+            every = once if part.every is None else part.every
+            found.append(np.insert(every, 2, part.cause, axis=1))
     ending = spec.ending
     rest = [
         replace(part, cause=1 + ending.cause_names.index(spec.cause_names[part.cause - 1]))
         for part in draft.parts
         if part.cause not in passing
     ]
-    return replace(draft, spec=ending, parts=rest, passing=np.unique(np.concatenate(found), axis=0))
+    return replace(draft, spec=ending, parts=rest, passing=_once(np.concatenate(found)))
+
+
+def _once(passing: np.ndarray) -> np.ndarray:
+    """Events sorted by patient, time and cause, each once: as it was known first."""
+    order = np.lexsort(passing.T[[3, 4, 2, 1, 0]])
+    passing = passing[order]
+    again = np.append(False, (np.diff(passing[:, :3], axis=0) == 0).all(1))[: len(passing)]
+    found: np.ndarray = passing[~again]
+    return found
 
 
 def _with_intervals(record: Record, draft: Draft) -> Draft:
@@ -191,7 +201,7 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
     label = Survival(time, event, draft.spec.cause_names, until=sooner, spells=spells)
     if draft.passing is None and not outcome.states:
         return label
-    passing = np.zeros((0, 3), np.int64) if draft.passing is None else draft.passing
+    passing = np.zeros((0, 5), np.int64) if draft.passing is None else draft.passing
     passing = _until_the_end(record, name, outcome, label, passing)
     if outcome.recurrent:
         return Recurrent.of(label, outcome.cause_names[0], passing[:, 0], passing[:, 1])
@@ -201,18 +211,22 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
 def _until_the_end(
     record: FollowUp, name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray
 ) -> np.ndarray:
-    """The events of each patient up to the end; those after it are counted, and dropped."""
-    owner, happened, _ = passing.T
+    """The events of each patient up to the end; those after it are counted, and dropped.
+
+    One on the bare date of the end is at the end, as a single event is.
+    """
+    owner, happened, _, begun, _ = passing.T
     last = end.time.copy()
     if end.spells is not None:
         np.maximum.at(last, end.spells.patient, end.spells.time)
     known = end.time[owner] != NEVER
-    beyond = known & (happened > last[owner])
+    beyond = known & (begun > last[owner])
     if beyond.any():
         step = [f"{' or '.join(outcome.passing)} after the end, not counted", int(beyond.sum())]
         record.source.outcome_steps.setdefault(name, []).append(step)
-    found: np.ndarray = passing[known & ~beyond]
-    return found
+    passing = passing.copy()
+    passing[:, 1] = np.where(known, np.minimum(happened, last[owner]), happened)
+    return _once(passing[known & ~beyond])
 
 
 def _states(name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray) -> States:
@@ -223,11 +237,11 @@ def _states(name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray
     ended = np.flatnonzero((event > 0) & (time != NEVER))
     at_end = np.array([0, *(names.index(cause) for cause in end.causes)])[event[ended]]
     owner, happened = np.append(passing[:, 0], ended), np.append(passing[:, 1], time[ended])
-    state = np.append(code[passing[:, 2]], at_end)
+    state, known = np.append(code[passing[:, 2]], at_end), np.append(passing[:, 4], time[ended])
     order = np.lexsort((state, happened, owner))
-    owner, happened, state = owner[order], happened[order], state[order]
+    owner, happened, state, known = owner[order], happened[order], state[order], known[order]
     again = np.append((np.diff(owner) == 0) & (np.diff(happened) == 0), False)[: len(owner)]
-    owner, happened, state = owner[~again], happened[~again], state[~again]
+    owner, happened, state, known = owner[~again], happened[~again], state[~again], known[~again]
     before = np.where(np.diff(owner, prepend=-1) == 0, np.roll(state, 1), 0)
     stays = before == state
     moves = {(names.index(a), names.index(b)) for a, b in outcome.moves}
@@ -238,7 +252,8 @@ def _states(name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray
                 f"outcome {name!r}: {n} time(s) a patient goes from {names[a]!r} to {names[b]!r}, which is "
                 f'not among states; add "{names[a]} -> {names[b]}", or correct the times'
             )
-    return States.of(end, names, owner[~stays], happened[~stays], state[~stays])
+    owner, happened, state, known = owner[~stays], happened[~stays], state[~stays], known[~stays]
+    return States.of(end, names, owner, happened, state, known if (known > happened).any() else None)
 
 
 def _without_early(source: SourceTables, draft: Draft, early: np.ndarray) -> np.ndarray:

@@ -164,8 +164,9 @@ class CauseTimes:
         In whom it happened without a time.
     from_rows : bool
         It was read from the rows of a node type.
-    every : tuple of ndarray or None
-        Patient and time of each time that it happened, where there may be several; None: `time` alone.
+    every : ndarray or None
+        Each time that it happened, where there may be several: patient, time, the first second at which that
+        can have been, and when it was known. None: `time` alone.
     """
 
     cause: int
@@ -174,7 +175,7 @@ class CauseTimes:
     censored: np.ndarray  # (patient,) int64 seconds
     undated: np.ndarray  # (patient,) bool
     from_rows: bool = False
-    every: tuple[np.ndarray, np.ndarray] | None = None  # (event,) int64 each
+    every: np.ndarray | None = None  # (event, 4) int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,8 +236,9 @@ class Draft:
     intervals : Intervals or None
         The start-stop rows that it is read from; None = there are none.
     passing : ndarray or None
-        Of causes that do not end it patient, time and position among the causes of each time that one
-        happened, sorted; `spec` and `parts` are then of what ends it. None = every cause does.
+        Of causes that do not end it each time that one happened, sorted: patient, time and position among
+        the causes, then the first second at which that can have been, and when it was known; `spec` and
+        `parts` are then of what ends it. None = every cause does.
     """
 
     name: str
@@ -247,7 +249,7 @@ class Draft:
     censored: np.ndarray  # (patient,) int64 seconds
     undated: np.ndarray  # (patient,) bool
     intervals: Intervals | None = None
-    passing: np.ndarray | None = None  # (event, 3) int64
+    passing: np.ndarray | None = None  # (event, 5) int64
 
     @property
     def first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -187,8 +187,8 @@ def fit_stacks(
     found: dict[str, dict[str, list[np.ndarray]]] = {}
     kept: dict[str, dict[str, list[np.ndarray]]] = {}
     for name, head in problem.heads.items():
-        things = problem.targets[name].importance(head.times).shape[1:]
-        found[name] = {one: [np.ones((0, *things))] for one in each}
+        shape = problem.targets[name].importance(head.times).shape[1:]
+        found[name] = {one: [np.ones((0, *shape))] for one in each}
         kept[name] = {one: [np.zeros((0, *head.shape))] for one in each}
     scored = {name: calibration_rows(problem, name, asked) for name in problem.heads}
     done = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -77,7 +77,7 @@ class Forecast(Shown):
     at: np.ndarray  # (landmark,) float64
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, 1 + cause, time)
-    calibration: Calibration | None = None
+    calibration: Calibration | None = field(default=None, kw_only=True)
 
     @classmethod
     def of_members(
@@ -716,7 +716,7 @@ class DiagnosisForecast(Shown):
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, class)
     kind: str = "diagnosis"
-    calibration: Calibration | None = None
+    calibration: Calibration | None = field(default=None, kw_only=True)
 
     @classmethod
     def of_members(

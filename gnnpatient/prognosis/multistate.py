@@ -47,6 +47,8 @@ class StatesTarget(SurvivalTarget):
         From and to which state each transition leads.
     now : ndarray
         The state at the landmark.
+    shown : ndarray
+        The state that is known at the landmark: that a forecast starts from.
     first, last : ndarray
         Its changes are ``happened[first:last]``.
     at : ndarray
@@ -64,6 +66,7 @@ class StatesTarget(SurvivalTarget):
     states: tuple[str, ...]
     moves: tuple[tuple[int, int], ...]
     now: np.ndarray  # (landmark,) int64
+    shown: np.ndarray  # (landmark,) int64
     first: np.ndarray  # (landmark,) int64
     last: np.ndarray  # (landmark,) int64
     at: np.ndarray  # (landmark,) float64
@@ -93,7 +96,8 @@ class StatesTarget(SurvivalTarget):
         first, last, _, _ = outcome.later(landmarks.patient, landmarks.at)
         moves = tuple((outcome.states.index(a), outcome.states.index(b)) for a, b in spec.moves)
         now = outcome.state_at(landmarks.patient, landmarks.at)
-        parts = now, first, np.where(at_risk, last, first), landmarks.at / DAY
+        shown = outcome.shown_at(landmarks.patient, landmarks.at)
+        parts = now, shown, first, np.where(at_risk, last, first), landmarks.at / DAY
         changes = outcome.happened / DAY, np.asarray(outcome.state)
         return cls(base.causes, base.event, base.time, outcome.states, moves, *parts, *changes)
 
@@ -143,7 +147,7 @@ class StatesTarget(SurvivalTarget):
         return tuple(found)
 
     def __getitem__(self, rows: np.ndarray) -> StatesTarget:
-        names = ("event", "time", "now", "first", "last", "at", "count", "exposure")
+        names = ("event", "time", "now", "shown", "first", "last", "at", "count", "exposure")
         some: dict[str, Any] = {name: getattr(self, name) for name in names}
         return replace(self, **{name: x if x is None else x[rows] for name, x in some.items()})
 
@@ -388,7 +392,8 @@ class StatesTarget(SurvivalTarget):
         """A marginal as it is written down: of hazards that each are of enough patients.
 
         A hazard is constant over intervals in which together at least `least` patients had the transition; of
-        one that fewer had it is that of half of `least` patients.
+        one that fewer had it is that of half of `least` patients; where fewer were in the state that it
+        leaves, as if those had been there all the time.
 
         Parameters
         ----------
@@ -424,6 +429,9 @@ class StatesTarget(SurvivalTarget):
                 ends, begin = pooled(happened[:, 1], whose, len(times), least), 0
                 if 0 < len(np.unique(whose)) < least:
                     total[:], ends = least / 2 / len(times), [len(times) - 1]
+                    there = exposure[rows, q].any(1)
+                    if len(np.unique(patient[rows][there])) < least:
+                        days = least / 2 * width
                 for end in ends:
                     part = slice(begin, end + 1)
                     hazard[q, part] = total[part].sum() / max(days[part].sum(), 1e-12) * width[part]
@@ -509,7 +517,7 @@ class StatesTarget(SurvivalTarget):
         """
         rows, size = np.arange(len(prediction)), len(self.states)
         known = self.known
-        own = prediction[rows, np.where(known, self.now, 0).clip(max=prediction.shape[1] - 1), :size]
+        own = prediction[rows, np.where(known, self.shown, 0).clip(max=prediction.shape[1] - 1), :size]
         own = np.concatenate([np.zeros_like(own[..., :1]), own], 2)
         time = np.where(known, self.time, 0.0)
         column = np.searchsorted(times, time, "right")  # the last grid time that was reached, from 1 on
@@ -543,7 +551,7 @@ class StatesTarget(SurvivalTarget):
         found = cast(StatesForecast, forecast)[self.known]
         mine = self[self.known]
         times = found.times.tolist()
-        plain = null[np.arange(len(null)), mine.now]
+        plain = null[np.arange(len(null)), mine.shown]
         size = len(self.states)
         error = np.zeros((2, size))
         for t, end in enumerate(times):
@@ -571,7 +579,7 @@ class StatesForecast(Forecast):
     moves : tuple of str
         The transitions, as in ``"well -> relapse"``.
     now : ndarray
-        The state at the landmark, by position in `states`.
+        The state that is known at the landmark, by position in `states`.
     occupation : ndarray
         Probability of each state at each time; they sum to one.
     number : ndarray
@@ -621,7 +629,7 @@ class StatesForecast(Forecast):
                 f"outcome {outcome!r}: the cohort does not say in which of {listed(config.states)} a patient "
                 "is; give it the outcome with the same states"
             )
-        now = np.where(at_risk, known.state_at(landmarks.patient, landmarks.at), 0)
+        now = np.where(at_risk, known.shown_at(landmarks.patient, landmarks.at), 0)
         size, starts = len(config.states), config.num_starts
         own = members[:, np.arange(len(now)), now]  # (member, landmark, slot, time)
         mean, several = own.mean(0), len(own) > 1
@@ -640,12 +648,12 @@ class StatesForecast(Forecast):
             landmarks.days,
             at_risk,
             curves(own) if several else None,
-            config.states,
-            moves,
-            now,
-            mean[:, :size],
-            mean[:, size:],
-            own[:, :, :size] if several else None,
+            states=config.states,
+            moves=moves,
+            now=now,
+            occupation=mean[:, :size],
+            number=mean[:, size:],
+            occupation_members=own[:, :, :size] if several else None,
         )
 
     @staticmethod

@@ -294,6 +294,8 @@ class RecurrentTarget(SurvivalTarget):
     ) -> np.ndarray:
         """A marginal as it is written down, see `coarse_incidence` and `coarse_number`.
 
+        What comes after a first event is made coarse by itself: it is the difference to what comes first.
+
         Parameters
         ----------
         table : ndarray
@@ -314,13 +316,17 @@ class RecurrentTarget(SurvivalTarget):
         found = table.copy()
         found[: 1 + size] = coarse_incidence(table[: 1 + size], self.event, self.time, patient, times, least)
         owner, time = self.events()
+        again = np.append(False, np.diff(owner) == 0)[: len(owner)]
         everybody = len(np.unique(patient[self.known]))
-        number = coarse_number(table[1 + size], time, patient[owner], everybody, times, least)
-        found[1 + size] = np.maximum(number, found[1])
+        more = table[1 + size] - table[1]
+        more = coarse_number(more, time[again], patient[owner[again]], everybody, times, least)
+        found[1 + size] = found[1] + more
         if size > 1:
-            gone = np.concatenate([1 - table[2 + size :].sum(0, keepdims=True), table[2 + size :]])
-            gone = coarse_incidence(gone, self.gone, self.end, patient, times, least)[1:]
-            found[2 + size :] = np.maximum(gone, found[2 : 1 + size])
+            later = table[2 + size :] - table[2 : 1 + size]
+            later = np.concatenate([1 - later.sum(0, keepdims=True), later])
+            gone = np.where(self.last > self.first, self.gone, 0)
+            later = coarse_incidence(later, gone, self.end, patient, times, least)[1:]
+            found[2 + size :] = found[2 : 1 + size] + np.minimum(later, found[1])
         return found
 
     def rounded(self, table: np.ndarray) -> np.ndarray:
@@ -438,9 +444,9 @@ class RecurrentForecast(Forecast):
             landmarks.days,
             at_risk,
             members[:, :, :size] if several else None,
-            mean[:, size],
-            mean[:, size + 1 :],
-            members[:, :, size] if several else None,
+            number=mean[:, size],
+            gone=mean[:, size + 1 :],
+            number_members=members[:, :, size] if several else None,
         )
 
     @staticmethod

@@ -561,7 +561,7 @@ class ProgressionTarget(Target):
         inside = np.isfinite(self.value) & (self.when <= course.times[-1])
         bins = np.searchsorted(course.edges[1:-1], np.nan_to_num(self.value), "right")
         mine = replace(self, bins=np.where(inside, bins, -1))
-        rows, pair = np.nonzero(mine.bins >= 0)
+        rows, pair = np.nonzero(inside)
         weight = mine.pair_weights(tuple(course.times.tolist()))[rows, pair]
         if not len(rows):
             return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -97,7 +97,7 @@ class ProgressionForecast(Shown):
     at: np.ndarray  # (landmark,) float64
     at_risk: np.ndarray  # (landmark,) bool
     members: np.ndarray | None = None  # (member, landmark, 1 + bin, time)
-    calibration: Calibration | None = None
+    calibration: Calibration | None = field(default=None, kw_only=True)
 
     @classmethod
     def of_members(

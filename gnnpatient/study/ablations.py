@@ -330,6 +330,7 @@ class LateFusion:
                 field: np.mean([getattr(forecast[name], field) for forecast in (first, *rest)], axis=0)
                 for field in AVERAGED[type(one)]
             }
-            alone = {field: None for field in MEMBERS if hasattr(one, field)}
+            # the mean of several models is held against nobody
+            alone: dict[str, Any] = {f: None for f in (*MEMBERS, "calibration") if hasattr(one, f)}
             out[name] = replace(one, **means, **alone)
         return out

@@ -437,8 +437,8 @@ def _best_modality(design: _Design, fits: ComparatorFitter, X: Landmarks, fold: 
             name: fits.fit(design.comparators[name], X[train], step) for name in design.unimodal
         }
         patients = np.unique(X.patient[test])
-        test = scored_landmarks(X.cohort, patients, design.outcome, design.landmarks, design.to)
-        parts.append((models, test))
+        left_out = scored_landmarks(X.cohort, patients, design.outcome, design.landmarks, design.to)
+        parts.append((models, left_out))
     risks = ModelRisks.of(parts, design.outcome, design.times)
     error = ComparedScores.of(risks, design.outcome, design.cause, design.horizons[-1:]).selecting()
     if not np.isfinite(error).all():

@@ -72,7 +72,8 @@ def test_ask_given_event_free(refused, good, ward):
     for cause, curve in first["incidence"].items():
         wanted = (curve[-1] - at(curve, 2)) / (1 - until)
         assert later["incidence"][cause][-1] == pytest.approx(wanted, rel=0.02)  # the mean of members
-    assert "from 2 d later on, if event-free until then" in good(*words, "2")
+    # the title is broken where the table is narrow
+    assert "from 2 d later on, if event-free until then" in " ".join(good(*words, "2").split())
     assert "must be before the last time" in refused(*words, f"{first['times'][-1]:g}")
 
 

@@ -149,3 +149,21 @@ def test_recurrent_does_not_end_another_outcome(tmp_path):
     (tmp_path / "c.toml").write_text(HEAD + spec)
     with pytest.raises(InputError, match="falls"):
         read_cohort(tmp_path / "c.toml", tmp_path)
+
+
+def test_an_event_on_the_bare_date_of_the_end_counts(tmp_path):
+    """As a single event does: of a bare date and an end on that day at a clock time the event wins."""
+    (tmp_path / "people.csv").write_text(
+        "id,born,last,died\n"
+        + "".join(f"p0{i},2150-01-01,2150-01-09 14:00,{int(i == 0)}\n" for i in range(3))
+    )
+    (tmp_path / "events.csv").write_text(
+        "id,day,what\np00,2150-01-09,fall\np01,2150-01-09,fall\np01,2150-01-09 14:00,fall\n"
+        "p01,2150-01-05,fall\np02,2150-01-09 14:01,fall\np02,2150-01-10,fall\n"
+    )
+    head = HEAD.replace("[patient]\n", '[patient]\norigin = "born"\n')
+    (tmp_path / "c.toml").write_text(head + LAYOUTS["rows of a table"])
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    found = cohort.at(2).followed("falls").outcome("falls")
+    assert found["number"].tolist() == [1, 2, 0]
+    assert (found["time"] <= found["end"]).all()

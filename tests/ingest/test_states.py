@@ -144,3 +144,28 @@ def test_two_changes_at_one_moment_are_the_later_state_and_none_to_itself_counts
     (tmp_path / "c.toml").write_text(HEAD + LAYOUTS["state and time"])
     outcome = read_cohort(tmp_path / "c.toml", tmp_path).outcomes["course"]
     assert outcome.state.tolist() == [1, 2]
+
+
+def test_a_change_that_is_known_later_is_no_state_to_start_from(tmp_path):
+    """A code of a stay may be signed after it: until then the patient counts as in the state before."""
+    write(tmp_path, [([], 30), ([], 30)])
+    (tmp_path / "long.csv").write_text("id,day,signed,state\np00,3,3,ill\np01,3,9,ill\np01,5,6,well\n")
+    node = '[nodes.state]\ntable = "long.csv"\ntime = "day"\nknown = "signed"\ncode = "state"\n'
+    layout = LAYOUTS["state and time"]
+    for state in ("well", "ill"):
+        old = f'{state} = {{ table = "long.csv", time = "day", where = {{ state = "{state}" }} }}'
+        layout = layout.replace(old, f'{state} = {{ node = "state", codes = ["{state}"] }}')
+    (tmp_path / "c.toml").write_text(HEAD + node + layout)
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    cohort.save(tmp_path / "packed")
+    for one in (cohort, open_cohort(tmp_path / "packed")):
+        course = one.outcomes["course"]
+        for day, shown, true in (
+            (2, [0, 0], [0, 0]),
+            (4, [1, 0], [1, 1]),
+            (7, [1, 0], [1, 0]),
+            (9, [1, 0], [1, 0]),
+        ):
+            X = one.at(day)
+            assert course.shown_at(X.patient, X.at).tolist() == shown, day
+            assert course.state_at(X.patient, X.at).tolist() == true, day

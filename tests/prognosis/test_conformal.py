@@ -73,7 +73,7 @@ def test_an_interval_is_what_surprises_no_more_than_enough_patients(held_out, rn
     last, to, alive = np.full(4, np.nan), np.full(4, 30.0), np.ones((4, 1))
     forecast = ProgressionForecast(
         "x", ("c",), "", "value", np.array([30.0]), edges, members.mean(0), np.ones((4, 1)), alive, last, to,
-        *whose(4), whole, known,
+        *whose(4), whole, calibration=known,
     )  # fmt: skip
     low, high = forecast.interval(1 - ALPHA)
     plain = replace(forecast, calibration=None).interval(1 - ALPHA)
@@ -122,7 +122,7 @@ def test_a_bound_is_the_first_time_that_surprises_no_more_than_enough(held_out, 
     hazard = rng.uniform(0, 0.3, (5, 6, 4))
     free = (1 - hazard).cumprod(-1)
     members = np.stack([free, 1 - free], 2)
-    forecast = Forecast("x", ("x",), times, members.mean(0), *whose(6), members, known)
+    forecast = Forecast("x", ("x",), times, members.mean(0), *whose(6), members, calibration=known)
     found = forecast.time_bound(1 - ALPHA)
     grid = np.arange(0, 80.01, 0.05)
     for row in range(6):

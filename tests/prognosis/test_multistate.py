@@ -195,10 +195,10 @@ def test_a_hazard_of_few_patients_is_not_written_down(landmarks):
     np.testing.assert_allclose(coarse[:, :3], marginal[:, :3], atol=0.06)
     np.testing.assert_allclose(coarse[:, :3].sum(1), 1, atol=1e-9)
     # of transitions that fewer had the hazard is constant, and that of half as many
-    hidden = target.disclosed(marginal, X.patient, TIMES, 1000)
+    hidden = target.disclosed(marginal, X.patient, TIMES, 450)
     width = np.diff((0.0, *TIMES))
     days = (target.counted(TIMES)[1] * width).sum((0, 2))
-    hazard = torch.from_numpy(500 / days[:, None] * width)
+    hazard = torch.from_numpy(225 / days[:, None] * width)
     wanted = HEAD.probabilities(hazard.log()[None])[0]
     np.testing.assert_allclose(hidden, wanted, rtol=1e-6)
     assert abs(target.rounded(coarse)[:, :3].sum(1) - 1).max() < 1e-9
@@ -330,3 +330,24 @@ def test_every_family_is_right_on_average(tmp_path_factory, others):
             found = forecast.in_state(state, YEAR)
             assert abs(found.mean() - wanted[:, k].mean()) <= 0.02, (family, state)
             assert np.corrcoef(found, wanted[:, k])[0, 1] > 0.9, (family, state)
+
+
+def test_days_of_few_patients_in_a_state_are_not_written_down():
+    """Three of 60 are ill for a while, and two of them die: how long they are ill is in no figure."""
+    n, times = 60, (100.0, 200.0, 300.0)
+
+    def written(days):
+        number = np.array([2, 2, 1, *np.zeros(n - 3, int)])
+        first = np.append(0, number.cumsum()[:-1])
+        happened = np.array([50.0, 50.0 + days, 60.0, 60.0 + days, 70.0])
+        gone = np.where(number == 2, 1, 0)
+        end = np.where(gone, np.append(happened, 0)[first + number - 1], 300.0 + np.arange(n))
+        now, to = np.zeros(n, np.int64), np.array([1, 2, 1, 2, 1])
+        parts = now, now, first, first + number, np.zeros(n), happened, to
+        target = StatesTarget(("dead",), gone, end, STATES, MOVES, *parts)
+        marginal = target.marginal(now, times)
+        return target.disclosed(marginal, np.arange(n), times, 10)
+
+    one, other = written(20.0), written(110.0)
+    assert np.allclose(one, other, atol=0.01)
+    assert (one[0, 2] > 0).all() and np.allclose(one[:, :3].sum(1), 1)

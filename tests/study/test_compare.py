@@ -695,6 +695,8 @@ def test_a_value_is_compared_at_the_time_it_is_asked_for():
     own, other = (found.value(f"only {kind}", "rmse")["value"] for kind in ("lab", "stage"))
     assert own < 0.8 * other < other < 1.05 * found.value("null", "rmse")["value"]
     assert found.value("late", "rmse")["value"] < other
+    # the mean of the unimodal models is not calibrated, though each of them may be
+    assert all(one["late"].forecast(X)["level"].calibration is None for one, X in found.parts)
     assert 0 < found.events <= found.patients and "with level" in found.too_small
     for to, message in ((None, "is a value: when"), (-1.0, "to = -1 days")):
         with pytest.raises(InputError, match=message):

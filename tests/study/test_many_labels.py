@@ -613,3 +613,34 @@ def test_groups_and_curves_of_a_label(cohort):
         found.curve("calibration", cause="all labels")
     with pytest.raises(InputError, match="of several labels there is none; leave out censoring"):
         evaluate(scores, outcome="findings", horizons=[], censoring="cox")
+
+
+@pytest.mark.usefixtures("given_ridge", "unchecked")
+def test_the_score_is_by_hand(cohort):
+    """One minus the error over that of the shares: of labels by Brier score, of ordered classes by RPS."""
+    from gnnpatient.metrics import ranked_probability
+
+    train, test = (
+        cohort.at(1, patient=ids).followed("findings") for ids in (cohort.ids[:160], cohort.ids[160:])
+    )
+    for outcome in ("findings", "stage"):
+        model = PrognosisModel(outcomes=[outcome], families=("linear",), members=1).fit(train)
+        p, label = model.forecast(test)[outcome].probability, test.outcome(outcome)["label"].astype(int)
+        share = model.predictor_.null[outcome]
+        learned = train.outcome(outcome)["label"]
+        if outcome == "findings":
+            assert share == pytest.approx([(column == 1).sum() / (column >= 0).sum() for column in learned.T])
+            error, null = (np.square(q - label)[label >= 0].sum() for q in (p, share[None]))
+        else:
+            assert share == pytest.approx(np.bincount(learned) / len(learned))
+            error, null = (ranked_probability(q, label) for q in (p, np.tile(share, (len(p), 1))))
+        assert model.score(test) == pytest.approx(1 - error / null)
+
+
+def test_graphs_of_pyg_carry_every_label(cohort):
+    from torch_geometric.data import Batch
+
+    X = cohort.at(1).followed("findings")[:5]
+    graphs = X.hetero_data("findings")
+    assert graphs[0].y.shape == (1, 3)
+    assert Batch.from_data_list(graphs).y.tolist() == X.outcome("findings")["label"].tolist()
