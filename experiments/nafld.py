@@ -1,7 +1,7 @@
 """Death of patients with fatty liver and of controls matched to them, a year after entry, up to five years.
 
 Claim: none; the figures of the product and of rivals that are chosen among as many configurations each.
-Last seen: see results/nafld.md (command, commit, machine, date and figures).
+Last seen: not yet run.
 
     python experiments/nafld.py --data DATA --folds nafld_death.parquet --out nafld.parquet
 """

@@ -1,7 +1,7 @@
 """Death after the diagnosis of a cancer from expression, copy numbers and mutations of its tumour.
 
 Claim: none; with some hundreds of patients and thousands of genes a null model is not easily beaten.
-Last seen: see results/tcga.md, where it has been run (command, commit, machine, date and figures).
+Last seen: not yet run.
 
     python graphs/tcga.prepare.py DATA/tcga-survival-omics/luad DATA/tcga-survival-omics/signatures.csv \\
         "Tumor Suppressor Genes" Oncogenes --out W/luad

@@ -388,7 +388,7 @@ def compare(
     from gnnpatient.study.report import compare_report
 
     kinds = [kind.strip() for kind in missing.split(",") if kind.strip()]
-    choices = {"to": to, "members": members, "epochs": epochs, "seed": seed, "budget": limit}
+    choices: dict[str, Any] = {"to": to, "members": members, "epochs": epochs, "seed": seed, "budget": limit}
     choices["configurations"] = configurations
     choices["rivals"] = [one.strip() for one in rivals.split(",") if one.strip()] or None
     chosen = {name: value for name, value in choices.items() if value is not None}

@@ -176,8 +176,9 @@ class States(Survival):
         States
         """
         end = Survival.from_columns(spec.ending, columns, patients)
-        changes = (columns.read(f"change.{name}") for name in ("owner", "happened", "state"))
-        return cls.of(end, spec.state_names, *changes, columns.read_optional("change.known"))
+        owner, happened, state = (columns.read(f"change.{name}") for name in ("owner", "happened", "state"))
+        known = columns.read_optional("change.known")
+        return cls.of(end, spec.state_names, owner, happened, state, known)
 
     @classmethod
     def of(

@@ -149,7 +149,8 @@ class StatesTarget(SurvivalTarget):
     def __getitem__(self, rows: np.ndarray) -> StatesTarget:
         names = ("event", "time", "now", "shown", "first", "last", "at", "count", "exposure")
         some: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: x if x is None else x[rows] for name, x in some.items()})
+        kept: dict[str, Any] = {name: x if x is None else x[rows] for name, x in some.items()}
+        return replace(self, **kept)
 
     def check(self, name: str) -> None:
         """Check that somebody changes state.

@@ -127,7 +127,8 @@ class RecurrentTarget(SurvivalTarget):
     def __getitem__(self, rows: np.ndarray) -> RecurrentTarget:
         names = ("event", "time", "gone", "end", "first", "last", "at", "count", "exposure")
         some: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: x if x is None else x[rows] for name, x in some.items()})
+        kept: dict[str, Any] = {name: x if x is None else x[rows] for name, x in some.items()}
+        return replace(self, **kept)
 
     def events(self) -> tuple[np.ndarray, np.ndarray]:
         """List the events after each landmark.

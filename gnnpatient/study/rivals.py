@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -449,7 +449,7 @@ class TunedRival(BaseEstimator):
                 answer = fit(one).forecast(held)[self.outcome]
                 times = answer.times.tolist() if isinstance(answer, Forecast) else []
                 null = fitted_marginal(X[train], self.outcome, times).forecast(held)[self.outcome]
-                sums[i] += errors_of(answer, cast(Answer, null), held, self.outcome)
+                sums[i] += errors_of(answer, null, held, self.outcome)
         scores = [one.skill for one in sums]
         if not np.isfinite(scores).all():
             raise InputError(
@@ -758,6 +758,7 @@ class OwnCurves(CurveModel):
     """
 
     _scaled: ClassVar[bool] = False
+    columns = "history"
 
     def __init__(
         self,
@@ -779,11 +780,6 @@ class OwnCurves(CurveModel):
         self.context = context
         self.min_patients = min_patients
         self.seed = seed
-
-    @property
-    def columns(self) -> str:
-        """Always the history of each code."""
-        return "history"
 
     def learn(self, rows: TableRows) -> _OwnHazards:
         """Give the rows of all bands to the classifier.
@@ -823,6 +819,7 @@ class OwnClasses(ClassModel):
     """
 
     _scaled: ClassVar[bool] = False
+    columns = "history"
 
     def __init__(
         self,
@@ -842,11 +839,6 @@ class OwnClasses(ClassModel):
         self.context = context
         self.min_patients = min_patients
         self.seed = seed
-
-    @property
-    def columns(self) -> str:
-        """Always the history of each code."""
-        return "history"
 
     def learn(self, rows: TableRows) -> _OwnClasses:
         """Give the rows to the classifier.
