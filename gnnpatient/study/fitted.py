@@ -182,9 +182,7 @@ class FittedModel:
             if isinstance(head, ProgressionConfig) and not head.has_end
         ]
         says = "was looked for in no patient of the fit: its probability says nothing"
-        lines += [
-            f"{one} was looked for in no patient of the fit: its probability says nothing" for one in never
-        ]
+        lines += [f"{one} {says}" for one in self._never_looked_for()]
         return lines + self.predictor.differences(X)
 
     def _never_looked_for(self) -> list[str]:
