@@ -566,23 +566,29 @@ def tuned_rivals(
     return found
 
 
-def told_of(model: Any) -> dict[str, Any]:
+def told_of(model: Any, outcome: str) -> dict[str, Any]:
     """What a fitted rival saw, and of one by name how its configuration was chosen, for JSON.
 
     Parameters
     ----------
     model : estimator
         Fitted.
+    outcome : str
+        Of those that it forecasts.
 
     Returns
     -------
     dict
-        saw, and of a TunedRival chosen and curve.
+        saw (landmarks, times, patients), and of a TunedRival chosen and curve.
     """
-    saw = dict(getattr(model, "saw_", {}))
+    saw = getattr(model, "saw_", {})
     if not isinstance(model, TunedRival):
-        return {"saw": saw}
-    return {"saw": saw, "chosen": dict(model.chosen_), "curve": [trial.to_dict() for trial in model.curve_]}
+        return {"saw": dict(saw.get(outcome, {}))}
+    return {
+        "saw": dict(saw),
+        "chosen": dict(model.chosen_),
+        "curve": [trial.to_dict() for trial in model.curve_],
+    }
 
 
 # ---- models of tables from elsewhere
@@ -662,7 +668,11 @@ def find_class(path: str) -> type:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # its classes are found by it, as dataclasses need
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever a file of the user's own does
+            why = f"{type(error).__name__}: {error}"
+            raise InputError(f"{place}: cannot be run ({why}); mend the file") from None
     else:
         try:
             module = importlib.import_module(place)
@@ -679,7 +689,10 @@ def _own(model: Any, options: Mapping[str, Any] | None) -> Any:
     """A new classifier: of a place, of a class, or a copy of an unfitted object."""
     if isinstance(model, str):
         model = find_class(model)
-    made = model(**(options or {})) if isinstance(model, type) else clone(model, safe=False)
+    try:
+        made = model(**(options or {})) if isinstance(model, type) else clone(model, safe=False)
+    except TypeError as error:
+        raise InputError(f"{error}; give a class whose parameters all have defaults, or options") from None
     for method in ("fit", "predict_proba"):
         if not callable(getattr(made, method, None)):
             raise InputError(f"{type(made).__name__} has no {method}; a classifier of tables has both")

@@ -308,6 +308,18 @@ def test_a_place_that_holds_no_classifier_is_refused(own, train, tmp_path):
         find_class("no_such_package.here:Model")
     with pytest.raises(InputError, match=r"FILE\.py:CLASS"):
         find_class("Shares")
+    (tmp_path / "broken.py").write_text("class Shares(:\n")
+    with pytest.raises(InputError, match=r"broken\.py: cannot be run \(SyntaxError: .*mend the file"):
+        find_class(str(tmp_path / "broken.py:Shares"))
+    (tmp_path / "lacking.py").write_text("import no_such_package\n")
+    with pytest.raises(
+        InputError, match=r"lacking\.py: cannot be run \(ModuleNotFoundError: .*no_such_package"
+    ):
+        find_class(str(tmp_path / "lacking.py:Shares"))
+    with pytest.raises(
+        InputError, match=r"rough.*; give a class whose parameters all have defaults, or options"
+    ):
+        OwnCurves(own, {"rough": 1}, outcomes=["death"], horizon=HORIZON).fit(train)
     with pytest.raises(InputError, match="Half has no predict_proba"):
         OwnCurves(own.replace("Shares", "Half"), outcomes=["death"], horizon=HORIZON).fit(train)
 
