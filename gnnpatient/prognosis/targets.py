@@ -32,6 +32,7 @@ MIN_REMAINING = 20  # patients who must be observed beyond the horizon
 MIN_UNCENSORED = 0.1  # share that must not be censored by it
 MAX_BEYOND = 1.1  # of the longest follow-up, a horizon above which a fit warns
 MIN_EVENT_PATIENTS = 5  # patients with an event, below which a fit warns
+UNKNOWN = 0.5  # what is said of a label that was looked for in nobody
 
 
 class Target(ABC):
@@ -1262,7 +1263,8 @@ class LabelsTarget(Target):
         ndarray
             (label,) float64; one half of a label of which nothing is known.
         """
-        return np.array([part.marginal(moments)[1] if part.known.any() else 0.5 for part in self.by_label])
+        each = (part.marginal(moments)[1] if part.known.any() else UNKNOWN for part in self.by_label)
+        return np.array([*each])
 
     def disclosed(
         self, table: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int

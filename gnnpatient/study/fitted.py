@@ -15,6 +15,7 @@ from gnnpatient.prognosis.checkpoint import load_predictor
 from gnnpatient.prognosis.forecast import Answer
 from gnnpatient.prognosis.people import SplitMembership, split_of
 from gnnpatient.prognosis.predictor import Predictor
+from gnnpatient.prognosis.targets import UNKNOWN
 from gnnpatient.times import duration
 
 if TYPE_CHECKING:
@@ -180,7 +181,19 @@ class FittedModel:
             for name, head in self.predictor.heads.items()
             if isinstance(head, ProgressionConfig) and not head.has_end
         ]
+        says = "was looked for in no patient of the fit: its probability says nothing"
+        lines += [f"{one} {says}" for one in self._never_looked_for()]
         return lines + self.predictor.differences(X)
+
+    def _never_looked_for(self) -> list[str]:
+        """Labels of which the fit knew neither yes nor no."""
+        return [
+            f"{name}: {label}"
+            for name, head in self.predictor.heads.items()
+            if head.kind == "labels"
+            for label, share in zip(head.names, self.predictor.null[name].tolist(), strict=True)
+            if share == UNKNOWN and not self.predictor.about["events"][name].get(label)
+        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,8 @@ import numpy as np
 from gnnpatient.cohort.cohort import Cohort
 from gnnpatient.cohort.diagnosis import Diagnosis, Labels, OrderedDiagnosis
 from gnnpatient.cohort.outcomes import Task
+from gnnpatient.cohort.recurrent import Recurrent
+from gnnpatient.cohort.states import States
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
 from gnnpatient.spec.patterns import fitting
@@ -245,11 +247,32 @@ def _questions(cohort: Cohort, outcome: str | None, seed: int) -> Iterator[_Ques
 
 def _of_survival(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Iterator[_Question]:
     """One question a cause."""
-    truth = cohort.survival(name)
+    truth = cast(Survival, cohort.outcomes[name])
     for k, cause in enumerate(truth.causes, start=1):
         near = [(drawn,) for drawn in matched_at_event(cohort, truth, k, fold, seed)]
         question = _question(name, cause, f"tells who will have {cause}", cohort, near)
         yield replace(question, event=(truth, k))
+
+
+def _of_path(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Iterator[_Question]:
+    """One question about the next event that recurs, or the next time of each state that can be left.
+
+    And one a cause that ends it.
+    """
+    truth = cast(Recurrent | States, cohort.outcomes[name])
+    entry, kind = cohort.entry, np.zeros(len(truth.owner), np.int64)
+    passing: tuple[str, ...] = truth.names[:1]
+    if isinstance(truth, States):
+        passing, kind = truth.states[: -len(truth.causes)], np.asarray(truth.state)
+    for k, what in enumerate(passing):
+        some = np.flatnonzero((kind == k) & (truth.happened > entry[truth.owner]))[::-1]
+        time, event = np.array(truth.ends), np.zeros(len(entry), np.int8)
+        some = some[truth.happened[some] <= time[truth.owner[some]]]
+        time[truth.owner[some]], event[truth.owner[some]] = truth.happened[some], 1  # the first stays
+        near = [(drawn,) for drawn in matched_at_event(cohort, Survival(time, event, (what,)), 1, fold, seed)]
+        if event.any():
+            yield _question(name, what, f"tells who will have {what}", cohort, near)
+    yield from _of_survival(cohort, name, fold, seed)
 
 
 def _of_diagnosis(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Iterator[_Question]:
@@ -290,6 +313,8 @@ def _of_labels(cohort: Cohort, name: str, fold: np.ndarray, seed: int) -> Iterat
 
 QUESTIONS: Mapping[type, Callable[[Cohort, str, np.ndarray, int], Iterator[_Question]]] = {
     Survival: _of_survival,
+    Recurrent: _of_path,
+    States: _of_path,
     Diagnosis: _of_diagnosis,
     OrderedDiagnosis: _of_diagnosis,
     Labels: _of_labels,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -362,6 +362,7 @@ def seen_landmarks(X: Landmarks) -> dict[str, int]:
     }
 
 
+@runtime_checkable
 class CurveLearner(Protocol):
     """What a model of tables has learned of a survival outcome."""
 
@@ -379,6 +380,7 @@ class CurveLearner(Protocol):
         """
 
 
+@runtime_checkable
 class ClassLearner(Protocol):
     """What a model of tables has learned of a diagnosis."""
 

@@ -650,3 +650,60 @@ def test_a_static_is_judged_as_it_was_known(late):
     assert (
         leak.near > 0.99 and leak.far is None and leak.message.endswith("if it was not known at the origin")
     )
+
+
+PATHS = """
+cohort = "relapses"
+[patient]
+table = "people.csv"
+key = "id"
+[nodes.lab]
+table = "labs.csv"
+time = "day"
+code = "code"
+[outcomes.relapses]
+kind = "survival"
+table = "people.csv"
+recurrent = true
+[outcomes.relapses.causes]
+relapse = { table = "events.csv", time = "day", where = { what = "relapse" } }
+death = { time = "last", flag = "died" }
+[outcomes.course]
+kind = "survival"
+table = "people.csv"
+states = ["well -> ill", "ill -> well", "well -> dead", "ill -> dead"]
+[outcomes.course.causes]
+well = { table = "events.csv", time = "day", where = { what = "remission" } }
+ill = { table = "events.csv", time = "day", where = { what = "relapse" } }
+dead = { time = "last", flag = "died" }
+"""
+
+
+@pytest.mark.parametrize("planted", ["relapse", "nothing"])
+def test_a_leak_of_what_recurs_and_of_a_state_is_named(tmp_path, planted):
+    """A call of the ward an hour before a relapse tells of it; one at any time does not."""
+    from gnnpatient.ingest.read import read_cohort
+    from gnnpatient.study.leaks import coverage, leaks
+
+    rng, n = np.random.default_rng(0), 80
+    last, died = rng.integers(300, 900, n), rng.integers(0, 2, n)
+    has = rng.random(n) < 0.5
+    day = np.where(has, rng.integers(50, 250, n), -1)
+    people = pl.DataFrame({"id": np.arange(n), "last": last, "died": died})
+    who = np.flatnonzero(has)
+    what = ["relapse"] * len(who) + ["remission"] * len(who)
+    pl.DataFrame({"id": [*who, *who], "day": [*day[who], *(day[who] + 20)], "what": what}).write_csv(
+        tmp_path / "events.csv"
+    )
+    call = day[who] - 1 / 24 if planted == "relapse" else rng.uniform(0, 300, len(who))
+    visits = np.repeat(np.arange(n), 6)
+    labs = {"id": [*visits, *who], "day": [*rng.uniform(0, 300, 6 * n), *call]}
+    pl.DataFrame(labs | {"code": ["visit"] * 6 * n + ["call"] * len(who)}).write_csv(tmp_path / "labs.csv")
+    people.write_csv(tmp_path / "people.csv")
+    (tmp_path / "c.toml").write_text(PATHS)
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    named = {(one.outcome, one.cause, one.code) for one in leaks(cohort)}
+    wanted = {("relapses", "relapse", "call"), ("course", "ill", "call")}
+    assert (wanted <= named) if planted == "relapse" else not named
+    judged = {(one.outcome, one.cause) for one in coverage(cohort) if one.judged}
+    assert {("relapses", "relapse"), ("relapses", "death"), ("course", "ill"), ("course", "dead")} <= judged

@@ -14,6 +14,7 @@ from gnnpatient.prognosis.forecast import AT_LEAST, DiagnosisForecast, judged
 from gnnpatient.prognosis.kinds import target_of
 from gnnpatient.prognosis.linear import LinearHazard
 from gnnpatient.study.evaluate import evaluate
+from gnnpatient.study.fitted import FittedModel
 from gnnpatient.study.scoreboard import ModelRisks
 from gnnpatient.study.updating import MIN_CASES, with_update
 
@@ -316,6 +317,20 @@ def test_labels_that_nobody_looked_for_teach_nothing(cohort):
     for bad in (y[:, :2], y.astype(float), y + 5):
         with pytest.raises(InputError, match="a column for each of edema, effusion, nodule"):
             PrognosisModel(outcomes=["findings"], **FEW).fit(X, bad)
+
+
+@pytest.mark.usefixtures("given_ridge", "unchecked")
+@pytest.mark.parametrize(("given", "said"), [(-1, True), (0, False), (None, False)])
+def test_a_label_that_nobody_was_looked_at_for_says_so(cohort, given, said, tmp_path):
+    """One half of a label that is not known of anybody is no forecast; none of a label is one."""
+    X = cohort.at(1, patient=cohort.ids[:200]).followed("findings")
+    y = X.outcome("findings")["label"].copy()
+    if given is not None:
+        y[:, 1] = given
+    PrognosisModel(outcomes=["findings"], **FEW).fit(X, y).save_pretrained(tmp_path / "model")
+    notes = FittedModel.open(tmp_path / "model").notes(cohort.at(1, patient=cohort.ids[:1]))
+    words = "findings: effusion was looked for in no patient of the fit: its probability says nothing"
+    assert (words in notes) == said and not any("edema" in note or "nodule" in note for note in notes)
 
 
 @pytest.mark.usefixtures("given_ridge", "unchecked")
