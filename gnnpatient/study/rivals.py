@@ -554,7 +554,9 @@ def tuned_rivals(
     for name in rivals:
         own, _, place = name.partition("=")
         if place:
-            find_class(place)  # refused before anything is fitted
+            if not own:
+                raise InputError(f"rival {name!r} has no name; give NAME=FILE.py:CLASS")
+            _own(place, None)  # refused before anything is fitted
             given = {key: options[key] for key in ("min_patients", "seed") if key in options}
             if kind in ("survival", "worsening"):
                 found[own] = OwnCurves(place, outcomes=[outcome], horizon=options.get("horizon"), **given)
@@ -699,6 +701,16 @@ def _own(model: Any, options: Mapping[str, Any] | None) -> Any:
     return made
 
 
+def _taught(made: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Fit a classifier of the user's own, whose errors are told as its own."""
+    try:
+        made.fit(x, y)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        told = f"{type(made).__name__}.fit of {len(x)} rows and {x.shape[1]} columns, nan where missing"
+        raise InputError(f"{told}: {why}") from error
+
+
 @dataclass(frozen=True, eq=False)
 class _OwnClasses:
     model: Any
@@ -813,7 +825,7 @@ class OwnCurves(CurveModel):
         row, band, had = row[known], band[known], had[known]
         some = _context(rows, len(row), self.seed, most=self.context)
         made = _own(self.model, self.options)
-        made.fit(np.column_stack([rows.x[row[some]], band[some].astype(np.float64)]), had[some])
+        _taught(made, np.column_stack([rows.x[row[some]], band[some].astype(np.float64)]), had[some])
         return _OwnHazards(made, ends, len(rows.names))
 
 
@@ -870,5 +882,5 @@ class OwnClasses(ClassModel):
             steps = (np.arange(len(some)) + rng.random()) / len(some) * rows.weight.sum()
             some = np.searchsorted(rows.weight.cumsum(), steps).clip(max=len(rows.x) - 1)
         made = _own(self.model, self.options)
-        made.fit(rows.x[some], rows.code[some])
+        _taught(made, rows.x[some], rows.code[some])
         return _OwnClasses(made, len(rows.names))

@@ -247,6 +247,19 @@ def test_coverage_is_what_a_slow_count_gives(clinic, fitted):
     assert row["patients"] == np.isfinite(value).sum() and 0.85 < row["value"] < 0.95
 
 
+def test_where_every_answer_held_the_interval_is_that_of_so_many_patients(clinic, fitted):
+    """All draws of patients who were all covered are 1, which is no certainty: of n, .025 ** (1 / n)."""
+    Y = clinic[0].at(365, patient=np.arange(300, 400), to=730).followed("level")
+    scored = ModelRisks.of([({"gnn": fitted.predictor_}, Y)], "level")
+    observed = ObservedOutcome.of(Y, "level")
+    for ends, value in (((-1e9, 1e9), 1.0), ((-1e9, -1e8), 0.0)):
+        wide = replace(scored, calibrated={"gnn": np.tile(np.array(ends), (len(Y), 1))})
+        (row,) = coverage_rows(wide, observed, n=30)
+        away = 1 - 0.025 ** (1 / row["patients"])
+        assert row["value"] == value and row["patients"] > 30
+        assert (row["low"], row["high"]) == pytest.approx((1 - away, 1) if value else (0, away))
+
+
 class Part:
     """A part of a model, of which nothing is calibrated: it has no row."""
 

@@ -14,7 +14,15 @@ from gnnpatient.metrics import aalen_johansen
 from gnnpatient.study import rivals
 from gnnpatient.study.baselines import BoostedHazards, ClassForest, StackedCox, SurvivalForest
 from gnnpatient.study.cox import RidgeCox
-from gnnpatient.study.rivals import OwnClasses, OwnCurves, Range, TunedRival, configurations, find_class
+from gnnpatient.study.rivals import (
+    OwnClasses,
+    OwnCurves,
+    Range,
+    TunedRival,
+    configurations,
+    find_class,
+    tuned_rivals,
+)
 from gnnpatient.study.tabular import Columns
 from gnnpatient.testing import tiny_cohort
 from gnnpatient.times import YEAR
@@ -322,6 +330,26 @@ def test_a_place_that_holds_no_classifier_is_refused(own, train, tmp_path):
         OwnCurves(own, {"rough": 1}, outcomes=["death"], horizon=HORIZON).fit(train)
     with pytest.raises(InputError, match="Half has no predict_proba"):
         OwnCurves(own.replace("Shares", "Half"), outcomes=["death"], horizon=HORIZON).fit(train)
+
+
+def test_what_a_classifier_of_ones_own_cannot_take_is_told_as_its_own(train, tmp_path):
+    file = tmp_path / "full.py"
+    file.write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "class Full(LogisticRegression): pass\n"
+        "class Needs:\n"
+        "    def __init__(self, size): pass\n"
+        "    def fit(self, x, y): pass\n"
+        "    def predict_proba(self, x): pass\n"
+    )
+    with pytest.raises(
+        InputError, match=r"Full\.fit of \d+ rows and \d+ columns, nan where missing: ValueError"
+    ):
+        OwnCurves(f"{file}:Full", outcomes=["death"], horizon=HORIZON).fit(train)
+    with pytest.raises(InputError, match=r"size.*; give a class whose parameters all have defaults"):
+        tuned_rivals([f"mine={file}:Needs"], "survival", "death")
+    with pytest.raises(InputError, match=r"has no name; give NAME=FILE\.py:CLASS"):
+        tuned_rivals([f"={file}:Full"], "survival", "death")
 
 
 def test_values_and_timing_part_the_history(pbc, train):
