@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -430,7 +430,7 @@ class TableModel(BaseEstimator):
     min_patients: int
     columns: str
 
-    def fit(self, X: Landmarks, y: None = None) -> Self:
+    def fit(self, X: Landmarks, y: None = None) -> TableModel:
         """Fit one model an outcome.
 
         Parameters
@@ -451,7 +451,7 @@ class TableModel(BaseEstimator):
         """
         return self.fit_rows({name: self.rows(X, name) for name in self._outcomes(X)})
 
-    def fit_rows(self, rows: Mapping[str, TableRows]) -> Self:
+    def fit_rows(self, rows: Mapping[str, TableRows]) -> TableModel:
         """Fit one model an outcome to what `rows` read.
 
         Parameters

@@ -238,7 +238,8 @@ def with_update(
     risks = dict(scored.risks)
     notes = []
     for model in models:
-        old = scored.risks[model]
+        # a number of events, or the probability of a state, is no risk of a cause
+        old = {cause: risk for cause, risk in scored.risks[model].items() if cause in observed.judged}
         if observed.kind in ("diagnosis", "ordered") and len(old) > 1:
             risks[f"{model}+{way}"], note = _updated_classes(scored, observed, model, way, half)
             notes.append(note)

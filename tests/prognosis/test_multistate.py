@@ -351,3 +351,20 @@ def test_days_of_few_patients_in_a_state_are_not_written_down():
     one, other = written(20.0), written(110.0)
     assert np.allclose(one, other, atol=0.01)
     assert (one[0, 2] > 0).all() and np.allclose(one[:, :3].sum(1), 1)
+
+
+def test_an_update_is_of_the_causes_alone(others):
+    """Being in a state is no risk of a cause: the twin has none, and the risks are scaled without it."""
+    from gnnpatient.study.scoreboard import STATE, ModelRisks
+    from gnnpatient.study.updating import with_update
+
+    X = others[0].at(YEAR, patient=others[0].ids[:300]).followed("course")
+    times, rng = np.array([180.0, 365.0]), np.random.default_rng(0)
+    risks = {name: np.sort(rng.uniform(0.05, 0.4, (len(X), 2))) for name in ("dead",)}
+    more = {STATE.format("well"): np.full((len(X), 2), 0.9)}
+    fold = np.zeros(len(X), int)
+    plain, _ = with_update(ModelRisks(X, fold, {"gnn": risks}, times), "course", "intercept")
+    found, _ = with_update(ModelRisks(X, fold, {"gnn": risks | more}, times), "course", "intercept")
+    assert list(found.risks["gnn+intercept"]) == list(risks)
+    for name in risks:
+        assert np.array_equal(found.risks["gnn+intercept"][name], plain.risks["gnn+intercept"][name])

@@ -341,3 +341,20 @@ def test_what_few_patients_had_is_not_told_by_subtraction():
     one, other = written(1, 1), written(4, 2)
     assert np.allclose(one, other)
     assert (one[3] > one[1]).all() and (one[4] >= one[2]).all()
+
+
+def test_an_update_is_of_the_causes_alone(others):
+    """A number of events is no risk of a cause: the twin has none, and the risks are scaled without it."""
+    from gnnpatient.study.scoreboard import NUMBER, ModelRisks
+    from gnnpatient.study.updating import with_update
+
+    X = others[0].at(YEAR, patient=others[0].ids[:300]).followed("relapses")
+    times, rng = np.array([180.0, 365.0]), np.random.default_rng(0)
+    risks = {name: np.sort(rng.uniform(0.05, 0.4, (len(X), 2))) for name in ("relapse", "death")}
+    more = {NUMBER: np.full((len(X), 2), 0.9)}
+    fold = np.zeros(len(X), int)
+    plain, _ = with_update(ModelRisks(X, fold, {"gnn": risks}, times), "relapses", "intercept")
+    found, _ = with_update(ModelRisks(X, fold, {"gnn": risks | more}, times), "relapses", "intercept")
+    assert list(found.risks["gnn+intercept"]) == list(risks)
+    for name in risks:
+        assert np.array_equal(found.risks["gnn+intercept"][name], plain.risks["gnn+intercept"][name])
