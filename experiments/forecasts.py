@@ -159,7 +159,7 @@ def run(doc: str | None, name: str, studies: Mapping[str, Study]) -> None:
             of_fold = fitted(made, train, study, grid)
             parts.append((of_fold, test))
             frames.append(forecasts(of_fold, test, study, fold))
-            told.append({key: told_of(model) for key, model in made.items()})
+            told.append({key: told_of(model, study.outcome) for key, model in made.items()})
             console.print(
                 f"repeat {fold.repeat} fold {fold.fold}: {len(train)} landmarks, {len(test)} scored"
             )

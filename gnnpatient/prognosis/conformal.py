@@ -123,14 +123,17 @@ class Calibration:
         top = np.arange(steps[0] - 1, len(score), steps[0])
         top = top[: max(first // steps[0], 1)]
         ranks = np.append(top, np.arange(top[-1] + steps[1], len(score), steps[1])) if len(top) else top
+        ranks = ranks[len(score) - ranks >= least]  # what lies below the last is known by subtraction
+        few = len(score) >= least and not len(ranks)
+        if few:  # one step, as if all were above it
+            ranks = np.array([least - 1])
         if patients < max(2 * least, 2) or not len(ranks):
             return None
         # rounded up, which makes an answer wider
         kept = np.minimum(np.ceil(score[order][ranks] * 10**DIGITS - 1e-6) / 10**DIGITS, 1.0)
         upto = np.append(0.0, mass[order].cumsum())
-        above = np.ceil((upto[ranks] + reserve) * 10**DIGITS - 1e-6) / 10**DIGITS
+        above = np.ceil((upto[[-1] if few else ranks] + reserve) * 10**DIGITS - 1e-6) / 10**DIGITS
         total = min(round(float(upto[-1]) + reserve, DIGITS), 1.0)
-        # below the last one that is kept may lie fewer patients
         return cls(
             method=method,
             patients=patients,
@@ -198,6 +201,26 @@ class Calibration:
         0.8
         """
         return round(1 - (1 + (self.method == "cv+")) * (1 - level), 10)
+
+    def chance(self, level: float) -> str:
+        """Say how often an answer of a level holds what comes, and what is promised where that is less.
+
+        Parameters
+        ----------
+        level : float
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> Calibration(method="cv+", patients=200, scores=(0.9,), above=(0.05,)).chance(0.9)
+        'with probability 0.9 (0.8 promised), on average over landmarks'
+        """
+        promise = max(self.promise(level), 0.0)
+        beside = "" if promise == level else f" ({promise:g} promised)"
+        return f"with probability {level:g}{beside}, on average over landmarks"
 
     def reaches(self, level: float) -> bool:
         """Whether there were patients enough for a level.

@@ -425,13 +425,14 @@ class Forecast(Shown):
         """
         if why := uncalibrated(self.calibration, check_level(level)):
             return why
-        bound, cutoff = self.time_bound(level)[row], cast(Calibration, self.calibration).cutoff
+        known = cast(Calibration, self.calibration)
+        bound, cutoff = self.time_bound(level)[row], known.cutoff
         if cutoff is None or np.isnan(bound):
             return f"not calibrated at {level:g}: too few landmarks so late are followed long enough"
-        least = f"event-free for {duration(float(bound))} or longer with probability {level:g}"
-        return f"{least}, on average over landmarks" + (
-            "" if bound < cutoff else f" ({duration(cutoff)} is the longest that can be said)"
-        )
+        if bound < cutoff:
+            return f"event-free for {duration(_floored(float(bound)))} or longer {known.chance(level)}"
+        longest = f"({duration(cutoff)} is the longest that can be said)"
+        return f"event-free for {duration(cutoff)} or longer {known.chance(level)} {longest}"
 
     def time_bound(self, level: float = LEVEL) -> np.ndarray:
         """Give the time up to which a patient stays event-free with a probability, at least.
@@ -917,7 +918,7 @@ class DiagnosisForecast(Shown):
             return why
         names = [name for name, there in zip(self.classes, self.class_set(level)[row], strict=True) if there]
         one = f"one of {listed(names)}" if len(names) > 1 else names[0]
-        return f"{one} with probability {level:g}, on average over landmarks"
+        return f"{one} {cast(Calibration, self.calibration).chance(level)}"
 
     def class_set(self, level: float = LEVEL) -> np.ndarray:
         """Give the classes among which the true one is with a probability, at least.
@@ -1113,6 +1114,14 @@ class DiagnosisForecast(Shown):
             [Table([f"<{self.noun}", "probability"], shares)],
             ["probability"],
         )
+
+
+def _floored(days: float) -> float:
+    """Days to four digits, rounded down: a lower bound that is shown is none that was not found."""
+    if not days > 0:
+        return days
+    step = 10.0 ** (np.floor(np.log10(days)) - 3)
+    return float(np.floor(days / step) * step)
 
 
 def _first_times(risk: np.ndarray, times: np.ndarray, wanted: np.ndarray, last: float) -> np.ndarray:

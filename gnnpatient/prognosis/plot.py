@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnnpatient.errors import InputError, InputTypeError
+from gnnpatient.prognosis.conformal import LEVEL
 from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.prognosis.rows import MIN_MEMBERS
 from gnnpatient.prognosis.values import QUANTILES, ProgressionForecast
@@ -368,7 +369,8 @@ def _below(forecast: Forecast | DiagnosisForecast, label: str, own: bool, mark: 
     if len(forecast) == 1:
         lines.append(("mark: " if curves else "") + forecast.statement())
     elif curves:
-        lines.append("mark: event-free so long with probability 0.9, on average over landmarks")
+        assert forecast.calibration is not None
+        lines.append(f"mark: event-free so long {forecast.calibration.chance(LEVEL)}")
     return "\n".join(lines)
 
 

@@ -444,9 +444,8 @@ class ProgressionForecast(Shown):
         """
         if why := uncalibrated(self.calibration, check_level(level)):
             return f"{why}: the interval is right as far as the model is"
-        return (
-            f"the interval holds a value that is seen with probability {level:g}, on average over landmarks"
-        )
+        assert self.calibration is not None
+        return f"the interval holds a value that is seen {self.calibration.chance(level)}"
 
     def p_seen(self, to: Any = None) -> np.ndarray:
         """Probability that a value is seen around a time, given that the patient is alive then.

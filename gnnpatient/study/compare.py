@@ -515,7 +515,10 @@ def _comparison(
         risks=risks,
         parts=tuple(scored),
         movement=_movement(design, risks, scored),
-        rivals={name: tuple(told_of(fitted[name]) for fitted, _ in scored) for name in design.rivals},
+        rivals={
+            name: tuple(told_of(fitted[name], design.outcome) for fitted, _ in scored)
+            for name in design.rivals
+        },
     )
 
 

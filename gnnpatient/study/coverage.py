@@ -83,11 +83,22 @@ def coverage_rows(
                     "landmark": days[i] if i < len(places) else None,
                     "patients": len(np.unique(X.patient[mine])),
                     "value": float(value[i]) if np.isfinite(value[i]) else None,
-                    **bootstrap_interval(float(value[i]), draws[:, i], units, name),
+                    **_interval(float(value[i]), draws[:, i], units, name, mine),
                     "size": float(np.average(size[mine], weights=weight[mine])),
                 }
             )
     return rows
+
+
+def _interval(
+    value: float, draws: np.ndarray, units: np.ndarray, name: str, mine: np.ndarray
+) -> dict[str, Any]:
+    """That of draws; where all answers held, or none, the exact binomial one, as draws are alike."""
+    found = bootstrap_interval(value, draws, units, name)
+    if value not in (0.0, 1.0) or found["low"] is None:
+        return found
+    away = 1 - 0.025 ** (1 / len(np.unique(units[mine])))
+    return found | ({"low": 1 - away, "high": 1.0} if value else {"low": 0.0, "high": away})
 
 
 def _shares(

@@ -554,7 +554,9 @@ def tuned_rivals(
     for name in rivals:
         own, _, place = name.partition("=")
         if place:
-            find_class(place)  # refused before anything is fitted
+            if not own:
+                raise InputError(f"rival {name!r} has no name; give NAME=FILE.py:CLASS")
+            _own(place, None)  # refused before anything is fitted
             given = {key: options[key] for key in ("min_patients", "seed") if key in options}
             if kind in ("survival", "worsening"):
                 found[own] = OwnCurves(place, outcomes=[outcome], horizon=options.get("horizon"), **given)
@@ -566,23 +568,29 @@ def tuned_rivals(
     return found
 
 
-def told_of(model: Any) -> dict[str, Any]:
+def told_of(model: Any, outcome: str) -> dict[str, Any]:
     """What a fitted rival saw, and of one by name how its configuration was chosen, for JSON.
 
     Parameters
     ----------
     model : estimator
         Fitted.
+    outcome : str
+        Of those that it forecasts.
 
     Returns
     -------
     dict
-        saw, and of a TunedRival chosen and curve.
+        saw (landmarks, times, patients), and of a TunedRival chosen and curve.
     """
-    saw = dict(getattr(model, "saw_", {}))
+    saw = getattr(model, "saw_", {})
     if not isinstance(model, TunedRival):
-        return {"saw": saw}
-    return {"saw": saw, "chosen": dict(model.chosen_), "curve": [trial.to_dict() for trial in model.curve_]}
+        return {"saw": dict(saw.get(outcome, {}))}
+    return {
+        "saw": dict(saw),
+        "chosen": dict(model.chosen_),
+        "curve": [trial.to_dict() for trial in model.curve_],
+    }
 
 
 # ---- models of tables from elsewhere
@@ -662,7 +670,11 @@ def find_class(path: str) -> type:
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # its classes are found by it, as dataclasses need
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever a file of the user's own does
+            why = f"{type(error).__name__}: {error}"
+            raise InputError(f"{place}: cannot be run ({why}); mend the file") from None
     else:
         try:
             module = importlib.import_module(place)
@@ -679,11 +691,24 @@ def _own(model: Any, options: Mapping[str, Any] | None) -> Any:
     """A new classifier: of a place, of a class, or a copy of an unfitted object."""
     if isinstance(model, str):
         model = find_class(model)
-    made = model(**(options or {})) if isinstance(model, type) else clone(model, safe=False)
+    try:
+        made = model(**(options or {})) if isinstance(model, type) else clone(model, safe=False)
+    except TypeError as error:
+        raise InputError(f"{error}; give a class whose parameters all have defaults, or options") from None
     for method in ("fit", "predict_proba"):
         if not callable(getattr(made, method, None)):
             raise InputError(f"{type(made).__name__} has no {method}; a classifier of tables has both")
     return made
+
+
+def _taught(made: Any, x: np.ndarray, y: np.ndarray) -> None:
+    """Fit a classifier of the user's own, whose errors are told as its own."""
+    try:
+        made.fit(x, y)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        told = f"{type(made).__name__}.fit of {len(x)} rows and {x.shape[1]} columns, nan where missing"
+        raise InputError(f"{told}: {why}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -800,7 +825,7 @@ class OwnCurves(CurveModel):
         row, band, had = row[known], band[known], had[known]
         some = _context(rows, len(row), self.seed, most=self.context)
         made = _own(self.model, self.options)
-        made.fit(np.column_stack([rows.x[row[some]], band[some].astype(np.float64)]), had[some])
+        _taught(made, np.column_stack([rows.x[row[some]], band[some].astype(np.float64)]), had[some])
         return _OwnHazards(made, ends, len(rows.names))
 
 
@@ -857,5 +882,5 @@ class OwnClasses(ClassModel):
             steps = (np.arange(len(some)) + rng.random()) / len(some) * rows.weight.sum()
             some = np.searchsorted(rows.weight.cumsum(), steps).clip(max=len(rows.x) - 1)
         made = _own(self.model, self.options)
-        made.fit(rows.x[some], rows.code[some])
+        _taught(made, rows.x[some], rows.code[some])
         return _OwnClasses(made, len(rows.names))

@@ -39,7 +39,7 @@ def whose(size):
 def test_steps_are_of_ten_patients_and_never_say_too_little(held_out):
     found, score, mass = held_out
     reserve = mass.max()
-    assert len(found.scores) == 30 and found.total == 1.0
+    assert len(found.scores) == 29 and found.total == 1.0
     for i, (kept, above) in enumerate(zip(found.scores, found.above, strict=True)):
         tenth = np.sort(score)[::-1][10 * i + 9]  # ten more lie at or above each
         assert tenth <= kept < tenth + 2e-4
@@ -55,6 +55,17 @@ def test_steps_are_of_ten_patients_and_never_say_too_little(held_out):
     assert found.promise(0.9) == 0.8 and replace(found, method="split").promise(0.9) == 0.9
     assert Calibration.read(json.loads(json.dumps(found.written(1)))) == found
     assert Calibration.of(score[:19], mass[:19], 0.1, method="split", patients=19, least=10) is None
+
+
+@pytest.mark.parametrize("events", [20, 23, 29, 41, 97, 300])
+def test_no_step_is_of_fewer_than_ten_patients_not_the_last_either(rng, events):
+    """What lies below the last step is known by subtraction, and of a time that is a share of events."""
+    mass = rng.uniform(1, 3, events) / 1000
+    found = Calibration.of(
+        rng.uniform(0, 1, events), mass, 0.003, method="cv+", patients=400, least=10, cutoff=100.0
+    )
+    smallest = np.sort(mass)[:10].sum() - 2e-4  # of ten patients, but for the rounding
+    assert (np.diff([*found.above, found.total]) > smallest).all()
 
 
 def surprise_allowed(known, score):
@@ -131,6 +142,8 @@ def test_a_bound_is_the_first_time_that_surprises_no_more_than_enough(held_out, 
         first = grid[allowed].min() if any(allowed) else 80.0
         assert found[row] == pytest.approx(first, abs=0.06)
     assert (found == 80.0).all() == (total < ALPHA)
+    shown = forecast.statement().removeprefix("event-free for ").partition(" d or longer")[0]
+    assert 0.99 * found[0] < float(shown) <= found[0], "rounded down"
     late = replace(forecast, at=np.full(6, 400.0), calibration=replace(known, until=365.0))
     assert np.isnan(late.time_bound()).all() and "too few landmarks so late" in late.statement()
     assert forecast.given_event_free(20).calibration is None
@@ -191,7 +204,7 @@ def test_a_fit_calibrates_on_folds_and_a_saved_model_says_the_same(clinic, fitte
     assert "probability 0.9" in again["death"][0].statement() and again["level"].is_calibrated
     kept = json.loads((tmp_path / "model" / "config.json").read_text())["calibrations"]["level"]
     steps = np.diff([*kept["above"], kept["total"]])
-    assert (steps[:-1] > 9 / 300 / 3).all() and kept["patients"] % 10 == 0  # those who count a third, too
+    assert (steps > 9 / 300 / 3).all() and kept["patients"] % 10 == 0  # those who count a third, too
     assert all(score == round(score, 4) for score in kept["scores"])
     part = fitted.forecast(X, families="linear")["level"]  # a part of the model was not held against anybody
     assert part.calibration is None and part.statement().startswith("not calibrated")
@@ -232,6 +245,19 @@ def test_coverage_is_what_a_slow_count_gives(clinic, fitted):
     value, interval = seen_values(Y, "level"), fitted.forecast(Y)["level"].interval()
     assert row["value"] == pytest.approx(coverage(*interval, value)) and row["what"] == "interval"
     assert row["patients"] == np.isfinite(value).sum() and 0.85 < row["value"] < 0.95
+
+
+def test_where_every_answer_held_the_interval_is_that_of_so_many_patients(clinic, fitted):
+    """All draws of patients who were all covered are 1, which is no certainty: of n, .025 ** (1 / n)."""
+    Y = clinic[0].at(365, patient=np.arange(300, 400), to=730).followed("level")
+    scored = ModelRisks.of([({"gnn": fitted.predictor_}, Y)], "level")
+    observed = ObservedOutcome.of(Y, "level")
+    for ends, value in (((-1e9, 1e9), 1.0), ((-1e9, -1e8), 0.0)):
+        wide = replace(scored, calibrated={"gnn": np.tile(np.array(ends), (len(Y), 1))})
+        (row,) = coverage_rows(wide, observed, n=30)
+        away = 1 - 0.025 ** (1 / row["patients"])
+        assert row["value"] == value and row["patients"] > 30
+        assert (row["low"], row["high"]) == pytest.approx((1 - away, 1) if value else (0, away))
 
 
 class Part:

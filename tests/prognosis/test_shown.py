@@ -179,7 +179,7 @@ def test_model_spread_stands_beside_a_calibrated_statement_or_not_at_all(five, i
         assert (
             shown.statement.startswith("not calibrated") and shown.to_dict()["statement"] == shown.statement
         )
-    assert classes.statement() == "no with probability 0.9, on average over landmarks"
+    assert classes.statement() == "no with probability 0.9 (0.8 promised), on average over landmarks"
 
 
 # -- tables --

@@ -14,7 +14,15 @@ from gnnpatient.metrics import aalen_johansen
 from gnnpatient.study import rivals
 from gnnpatient.study.baselines import BoostedHazards, ClassForest, StackedCox, SurvivalForest
 from gnnpatient.study.cox import RidgeCox
-from gnnpatient.study.rivals import OwnClasses, OwnCurves, Range, TunedRival, configurations, find_class
+from gnnpatient.study.rivals import (
+    OwnClasses,
+    OwnCurves,
+    Range,
+    TunedRival,
+    configurations,
+    find_class,
+    tuned_rivals,
+)
 from gnnpatient.study.tabular import Columns
 from gnnpatient.testing import tiny_cohort
 from gnnpatient.times import YEAR
@@ -308,8 +316,40 @@ def test_a_place_that_holds_no_classifier_is_refused(own, train, tmp_path):
         find_class("no_such_package.here:Model")
     with pytest.raises(InputError, match=r"FILE\.py:CLASS"):
         find_class("Shares")
+    (tmp_path / "broken.py").write_text("class Shares(:\n")
+    with pytest.raises(InputError, match=r"broken\.py: cannot be run \(SyntaxError: .*mend the file"):
+        find_class(str(tmp_path / "broken.py:Shares"))
+    (tmp_path / "lacking.py").write_text("import no_such_package\n")
+    with pytest.raises(
+        InputError, match=r"lacking\.py: cannot be run \(ModuleNotFoundError: .*no_such_package"
+    ):
+        find_class(str(tmp_path / "lacking.py:Shares"))
+    with pytest.raises(
+        InputError, match=r"rough.*; give a class whose parameters all have defaults, or options"
+    ):
+        OwnCurves(own, {"rough": 1}, outcomes=["death"], horizon=HORIZON).fit(train)
     with pytest.raises(InputError, match="Half has no predict_proba"):
         OwnCurves(own.replace("Shares", "Half"), outcomes=["death"], horizon=HORIZON).fit(train)
+
+
+def test_what_a_classifier_of_ones_own_cannot_take_is_told_as_its_own(train, tmp_path):
+    file = tmp_path / "full.py"
+    file.write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "class Full(LogisticRegression): pass\n"
+        "class Needs:\n"
+        "    def __init__(self, size): pass\n"
+        "    def fit(self, x, y): pass\n"
+        "    def predict_proba(self, x): pass\n"
+    )
+    with pytest.raises(
+        InputError, match=r"Full\.fit of \d+ rows and \d+ columns, nan where missing: ValueError"
+    ):
+        OwnCurves(f"{file}:Full", outcomes=["death"], horizon=HORIZON).fit(train)
+    with pytest.raises(InputError, match=r"size.*; give a class whose parameters all have defaults"):
+        tuned_rivals([f"mine={file}:Needs"], "survival", "death")
+    with pytest.raises(InputError, match=r"has no name; give NAME=FILE\.py:CLASS"):
+        tuned_rivals([f"={file}:Full"], "survival", "death")
 
 
 def test_values_and_timing_part_the_history(pbc, train):
