@@ -123,7 +123,7 @@ def calibrate(
         free = np.concatenate([np.ones((len(places), 1)), prediction[:, 0]], 1)
         grid = np.append(0.0, times)
         score = np.array([np.interp(t, grid, one) for t, one in zip(mine.time, free, strict=True)])
-    score = score.clip(0, 1)
+    score = np.where(np.isinf(score), score, score.clip(0, 1))
     total = rows.weight.sum() + rows.weight.max()
     mass, reserve = rows.weight * factor / total, rows.weight.max() / total
     if cutoff is not None:  # one more patient with an event may stand for so many
@@ -143,7 +143,10 @@ def calibrate(
 
 
 def _of_values(target: ProgressionTarget, pair: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """How far each value lies from the median of its forecast, by the share of values that lie nearer."""
+    """How far each value lies from the median of its forecast, by the share of values that lie nearer.
+
+    One beyond all bins has inf: no interval goes there.
+    """
     assert target.head is not None
     each, edges = np.arange(len(pair)), np.array(target.head.edges)
     value, when = target.value[each, pair], target.when[each, pair]
@@ -153,7 +156,8 @@ def _of_values(target: ProgressionTarget, pair: np.ndarray, prediction: np.ndarr
     left = np.searchsorted(edges[1:-1], value, "right")
     inside = ((value - edges[left]) / (edges[left + 1] - edges[left])).clip(0, 1)
     below = upto[each, left] + inside * (upto[each, left + 1] - upto[each, left])
-    return np.abs(2 * below - 1)
+    beyond = (value < edges[0]) | (value > edges[-1])
+    return np.where(beyond, np.inf, np.abs(2 * below - 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ class Calibration:
         Parameters
         ----------
         score : ndarray
-            (patient,) from 0 to 1; of a time only of those with an event.
+            (patient,) from 0 to 1, or inf: in no answer; of a time only of those with an event.
         mass : ndarray
             (patient,) the share of all patients that each stands for.
         reserve : float
@@ -120,11 +120,12 @@ class Calibration:
             max(least, -(-n // most)) for n, most in zip((first, len(score) - first), MAX_SCORES, strict=True)
         ]
         order = np.argsort(-score, kind="stable")
-        top = np.arange(steps[0] - 1, len(score), steps[0])
+        never = int(np.isinf(score).sum())
+        top = np.arange(max(steps[0] - 1, never), len(score), steps[0])
         top = top[: max(first // steps[0], 1)]
         ranks = np.append(top, np.arange(top[-1] + steps[1], len(score), steps[1])) if len(top) else top
         ranks = ranks[len(score) - ranks >= least]  # what lies below the last is known by subtraction
-        few = len(score) >= least and not len(ranks)
+        few = len(score) >= least and not len(ranks) and not never
         if few:  # one step, as if all were above it
             ranks = np.array([least - 1])
         if patients < max(2 * least, 2) or not len(ranks):

@@ -68,6 +68,19 @@ def test_no_step_is_of_fewer_than_ten_patients_not_the_last_either(rng, events):
     assert (np.diff([*found.above, found.total]) > smallest).all()
 
 
+@pytest.mark.parametrize(("beyond", "reached"), [(0, 0.95), (4, 0.95), (25, 0.9), (31, 0.89), (60, 0.79)])
+def test_what_no_answer_can_hold_counts_as_missed(rng, beyond, reached):
+    """Values beyond the bins are in no interval: an answer of a level allows for them."""
+    score = np.append(rng.uniform(0, 1, 300 - beyond), np.full(beyond, np.inf))
+    share = np.full(300, 1 / 301)
+    found = Calibration.of(score, share, 1 / 301, method="cv+", patients=300, least=10)
+    assert found.reaches(reached) and np.isfinite(found.scores).all()
+    if beyond:
+        assert not found.reaches(1 - beyond / 301)
+    for level in (0.5, 0.7, reached):
+        assert np.mean(score <= found.threshold(level)) >= level
+
+
 def surprise_allowed(known, score):
     """Whether a score of each member is no more surprising than those of enough patients: a plain walk."""
     reached = known.above[0]
