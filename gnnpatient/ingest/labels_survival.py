@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gnnpatient.cohort.recurrent import Recurrent
+from gnnpatient.cohort.recurrent import Places, Recurrent
 from gnnpatient.cohort.states import States
 from gnnpatient.cohort.survival import Survival
 from gnnpatient.errors import InputError
@@ -203,6 +203,8 @@ def read_survival(record: FollowUp, name: str, outcome: SurvivalSpec, draft: Dra
         return label
     passing = np.zeros((0, 5), np.int64) if draft.passing is None else draft.passing
     passing = _until_the_end(record, name, outcome, label, passing)
+    if len(doubtful := _in_doubt(record, passing)):
+        label = replace(label, retracted=doubtful)
     if outcome.recurrent:
         return Recurrent.of(label, outcome.cause_names[0], passing[:, 0], passing[:, 1])
     return _states(name, outcome, label, passing)
@@ -227,6 +229,23 @@ def _until_the_end(
     passing = passing.copy()
     passing[:, 1] = np.where(known, np.minimum(happened, last[owner]), happened)
     return _once(passing[known & ~beyond])
+
+
+def _in_doubt(record: FollowUp, passing: np.ndarray) -> np.ndarray:
+    """When an event on a bare date may be over, as `FollowUp.at_risk_until` has it: (spell, 3) int64.
+
+    Patient, the second after the first row of that day, and the end of the day.
+    """
+    some = passing[passing[:, 3] < passing[:, 1]]
+    owner, happened, begun = some[:, 0], some[:, 1], some[:, 3]
+    first, places = happened.copy(), Places(owner, happened)
+    for rows in record.rows.values() if len(some) else ():
+        patient = rows.patient.astype(np.int64)
+        event = places(patient, rows.known).clip(max=len(some) - 1)  # the first that is not over
+        that_day = (owner[event] == patient) & (begun[event] <= rows.known) & (rows.known < happened[event])
+        np.minimum.at(first, event[that_day], rows.known[that_day] + 1)
+    found = np.stack([owner, first, happened], 1)[first < happened]
+    return np.unique(found, axis=0)
 
 
 def _states(name: str, outcome: SurvivalSpec, end: Survival, passing: np.ndarray) -> States:

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from gnnpatient import InputError, open_cohort, read_cohort
@@ -167,3 +168,35 @@ def test_an_event_on_the_bare_date_of_the_end_counts(tmp_path):
     found = cohort.at(2).followed("falls").outcome("falls")
     assert found["number"].tolist() == [1, 2, 0]
     assert (found["time"] <= found["end"]).all()
+
+
+def test_nobody_is_at_risk_after_a_row_of_the_bare_date_of_an_event(tmp_path):
+    """A lab of the morning may follow the fall of that day; before it, and the day after, all is clear."""
+    (tmp_path / "people.csv").write_text(
+        "id,born,last,died\np00,2150-01-01,2150-01-20,0\np01,2150-01-01,2150-01-20,0\n"
+    )
+    (tmp_path / "events.csv").write_text("id,day,what\np00,2150-01-09,fall\np01,2150-01-09 12:00,fall\n")
+    labs = [
+        f"{who},2150-01-{day} {hour}:00,x"
+        for who in ("p00", "p01")
+        for day in ("08", "09", "10")
+        for hour in (9, 11)
+    ]
+    (tmp_path / "labs.csv").write_text("\n".join(["id,time,code", *labs]) + "\n")
+    head = HEAD.replace("[patient]\n", '[patient]\norigin = "born"\n')
+    node = '[nodes.lab]\ntable = "labs.csv"\ntime = "time"\ncode = "code"\n'
+    (tmp_path / "c.toml").write_text(head + node + LAYOUTS["rows of a table"])
+    cohort = read_cohort(tmp_path / "c.toml", tmp_path)
+    falls = cohort.outcomes["falls"]
+    for day, hour, minute, free in (
+        (8, 11, 0, True),
+        (9, 8, 0, True),
+        (9, 9, 0, True),
+        (9, 9, 1, False),
+        (9, 23, 0, False),
+        (10, 9, 0, True),
+    ):
+        at = np.array([((day - 1) * 24 + hour) * 3600 + minute * 60] * 2)
+        assert falls.at_risk(np.arange(2), at).tolist() == [free, True], (day, hour)
+    cohort.save(tmp_path / "packed")
+    assert (open_cohort(tmp_path / "packed").outcomes["falls"].retracted == falls.retracted).all()
