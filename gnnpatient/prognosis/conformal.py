@@ -88,7 +88,7 @@ class Calibration:
         Parameters
         ----------
         score : ndarray
-            (patient,) from 0 to 1, inf: in no answer of any level; of a time only of those with an event.
+            (patient,) from 0 to 1, or inf: in no answer; of a time only of those with an event.
         mass : ndarray
             (patient,) the share of all patients that each stands for.
         reserve : float
