@@ -683,7 +683,8 @@ def _edges(value: np.ndarray, patient: np.ndarray, log: bool, least: int) -> tup
     ends = low + width * np.arange(-OUTER, BINS + OUTER + 1)
     if log:
         ends = np.exp(ends)
-    elif (value >= 0).all():
+    elif ends[0] < 0 and (value >= 0).all():
+        # where values lie far above zero a bin from there would be the widest of all, and pull means down
         ends = np.concatenate([[0.0], ends[ends > 1e-3 * width]])
     return tuple(_digits(end, 7) for end in ends.tolist())
 
