@@ -342,6 +342,18 @@ def test_a_value_far_from_all_others_moves_no_bin(target, train):
     assert found[1].edges == found[2].edges
 
 
+@pytest.mark.parametrize("middle", [1.0, 5.0, 120.0])
+def test_no_bin_reaches_down_to_zero_where_no_value_is_near_it(target, train, middle):
+    """Of values that are all positive: bins as wide as each other, but for those near zero, which end there."""
+    rng = np.random.default_rng(1)
+    value = (middle + 0.4 * rng.normal(size=target.value.shape)).clip(0)
+    made = replace(target, value=value, when=np.full(value.shape, 2.0), last=np.full(len(value), middle))
+    width = np.diff(made.head_config("pulse", train, 10.0, 30, 10).edges)
+    assert width.max() < 2 * np.median(width)
+    first = made.head_config("pulse", train, 10.0, 30, 10).edges[0]
+    assert first == 0 if middle == 1 else first > middle - 4
+
+
 def test_too_few_patients_are_refused_by_name(ward):
     few = ward.landmarks(np.arange(8), times=[0, 2]).followed("death")
     with pytest.raises(InputError, match=r"outcome 'pulse': [0-8] patients have a value .*; 10 are needed"):
