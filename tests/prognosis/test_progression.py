@@ -344,7 +344,7 @@ def test_a_value_far_from_all_others_moves_no_bin(target, train):
 
 @pytest.mark.parametrize("middle", [1.0, 5.0, 120.0])
 def test_no_bin_reaches_down_to_zero_where_no_value_is_near_it(target, train, middle):
-    """Of values that are all positive: bins as wide as each other, but for those near zero, which end there."""
+    """Of values that are all positive: bins as wide as each other; only those near zero end there."""
     rng = np.random.default_rng(1)
     value = (middle + 0.4 * rng.normal(size=target.value.shape)).clip(0)
     made = replace(target, value=value, when=np.full(value.shape, 2.0), last=np.full(len(value), middle))
