@@ -146,6 +146,15 @@ def test_it_gains_what_the_true_law_of_the_level_gains(clinic, fitted):
 
 
 @needs_jmstate
+def test_patients_first_seen_at_a_year_say_nothing_of_the_hazard_before(clinic):
+    """The clinic's hazard is constant but for the level; counted from entry its shape would be 1.7."""
+    X = clinic[0].landmarks(np.arange(TRAIN), times=AT[1:]).followed("death")
+    model = JointModel(outcomes=["death"], code="level", horizon=AHEAD).fit(X)
+    assert model.since_ == pytest.approx(1.0)
+    assert np.log(model.lines_.shape[0]) == pytest.approx(0, abs=0.3)
+
+
+@needs_jmstate
 def test_the_future_moves_no_forecast_and_the_past_does(clinic, fitted):
     cohort, _ = clinic
     ask = np.arange(TRAIN, TRAIN + 50)
