@@ -559,8 +559,12 @@ def tuned_rivals(
         if name.startswith(JOINT):
             if kind != "survival":
                 raise InputError(f"rival {name!r} of outcome {outcome!r}, a {kind}; it is for survival")
-            given = {key: options[key] for key in ("horizon", "seed") if key in options}
-            found[name] = JointModel(outcomes=[outcome], code=name.removeprefix(JOINT), **given)
+            found[name] = JointModel(
+                outcomes=[outcome],
+                code=name.removeprefix(JOINT),
+                horizon=options.get("horizon"),
+                seed=options.get("seed", 0),
+            )
             continue
         own, _, place = name.partition("=")
         if place:
