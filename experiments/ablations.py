@@ -6,10 +6,10 @@ Last seen: see results/ablations.md (command, machine, time and figures); what w
     python experiments/ablations.py --work W --worlds exposure,order --cohorts pbc --jobs 2 --table TABLE
 
 The network alone (`families=("graph",)`) with everything, then without one relation, with one of the four
-statistics of its pools (and two of them) always 0, or as another layer, on the same patients: simulated cohorts are scored by
-R2 with the true log hazard (worlds.py), real ones by scaled IBS in folds (pooled.py). A family left out of
-the stack needs no fit of its own: without the graph the weights are those learned without it, else those of
-the others in the same proportions. Resumable.
+statistics of its pools (and two of them) always 0, or as another layer, on the same patients: simulated
+cohorts are scored by R2 with the true log hazard (worlds.py), real ones by scaled IBS in folds (pooled.py). A
+family left out of the stack needs no fit of its own: without the graph the weights are those learned without
+it, else those of the others in the same proportions. Resumable.
 """
 
 from __future__ import annotations
