@@ -24,6 +24,7 @@ from gnnpatient.datasets.shipped import DATA
 from gnnpatient.study.baselines import StackedCox
 from gnnpatient.study.fitted import family_models
 from gnnpatient.study.folds import read_folds
+from gnnpatient.study.joint import JointModel
 from gnnpatient.study.scoreboard import Model
 
 YEAR = 365.25
@@ -48,10 +49,12 @@ def train_asks(cohort: Cohort, patients: np.ndarray, study: Study) -> Landmarks:
     return cohort.landmarks(patients, times).followed(study.outcome)
 
 
-def make(model: str, study: Study, seed: int) -> PrognosisModel | StackedCox:
+def make(model: str, study: Study, seed: int) -> PrognosisModel | StackedCox | JointModel:
     horizon = study.horizon * YEAR
     if model == "cox":
         return StackedCox(outcomes=[study.outcome], horizon=horizon)
+    if model == "joint":  # of log bilirubin
+        return JointModel(outcomes=[study.outcome], code="bili", horizon=horizon, seed=seed)
     kinds = () if model == "statics" else None
     return PrognosisModel(outcomes=[study.outcome], kinds=kinds, horizon=horizon, seed=seed)
 
@@ -62,15 +65,15 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=DATA / "pbc")
     parser.add_argument("--folds", type=Path, required=True)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=",".join(MODELS), help="joint, too")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     study, console = Study(), Console(stderr=True)
     models = args.models.split(",")
-    if unknown := set(models) - set(MODELS):
-        parser.error(f"unknown model {sorted(unknown)[0]!r}; there are {', '.join(MODELS)}")
+    if unknown := set(models) - {*MODELS, "joint"}:
+        parser.error(f"unknown model {sorted(unknown)[0]!r}; there are {', '.join(MODELS)}, joint")
     try:
         cohort = read_cohort(read_spec("pbc"), args.data)
         folds = read_folds(args.folds, cohort, repeats=args.repeats)

@@ -369,8 +369,8 @@ def compare(
     rivals: Annotated[
         str,
         typer.Option(
-            help="rivals to fit beside, of the same rows and landmarks: cox,boosted,forest,gru,...; or "
-            "tabular=FILE.py:CLASS, a classifier of your own"
+            help="rivals to fit beside, of the same rows and landmarks: cox,boosted,forest,gru,...; "
+            "joint:CODE; or tabular=FILE.py:CLASS, a classifier of your own"
         ),
     ] = "",
     configurations: Annotated[

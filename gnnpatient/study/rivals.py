@@ -10,6 +10,7 @@ folds by patient, of training patients alone.
     clockwork            the same on counts and times of visits and tests, without any value
     forest               random survival forests, cause-specific (of a diagnosis: a random forest)
     gru, transformer     sequence networks over the same rows, without a relation
+    joint:CODE           a joint model of one value and survival (the extra "joint"); nothing of it is drawn
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ from gnnpatient.study.baselines import (
     fitted_marginal,
     incidence_between,
 )
+from gnnpatient.study.joint import JointModel
 from gnnpatient.study.scoreboard import LEARN_AHEAD
 from gnnpatient.study.tabular import ClassModel, CurveModel, TableModel, TableRows, seen_landmarks
 from gnnpatient.study.value_baselines import VALUE_COMPARATORS
 
 PUBLISHED_BUDGET = 20  # configurations of each rival in a published table
 SCORED_TIMES = 10  # landmark times of an inner fold at which configurations are compared
+JOINT = "joint:"  # before the code of a value
 MAX_CONTEXT = 10_000  # rows that an in-context model is given
 
 
@@ -512,8 +515,9 @@ def tuned_rivals(
     ----------
     rivals : sequence of str, or mapping of str to estimator
         Names of `RIVALS`, each called "tuned NAME" in tables (of a value those of `VALUE_COMPARATORS`, which
-        choose by themselves), or ``"NAME=FILE.py:CLASS"``, a classifier of tables of your own (see
-        `OwnCurves`); or estimators of your own by a name, with ``fit(X)`` and ``forecast(X)``.
+        choose by themselves); or ``"joint:CODE"``, of survival a joint model of one value (see
+        `gnnpatient.study.joint.JointModel`); or ``"NAME=FILE.py:CLASS"``, a classifier of tables of your own
+        (see `OwnCurves`); or estimators of your own by a name, with ``fit(X)`` and ``forecast(X)``.
     kind : str
         Of the outcome.
     outcome : str
@@ -552,6 +556,16 @@ def tuned_rivals(
             found[name] = VALUE_COMPARATORS[name](outcomes=[outcome], horizon=last, min_patients=least)
         return found
     for name in rivals:
+        if name.startswith(JOINT):
+            if kind != "survival":
+                raise InputError(f"rival {name!r} of outcome {outcome!r}, a {kind}; it is for survival")
+            found[name] = JointModel(
+                outcomes=[outcome],
+                code=name.removeprefix(JOINT),
+                horizon=options.get("horizon"),
+                seed=options.get("seed", 0),
+            )
+            continue
         own, _, place = name.partition("=")
         if place:
             if not own:
