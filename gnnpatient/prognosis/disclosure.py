@@ -245,6 +245,54 @@ def coarse_number(
     return np.interp(grid[1:], [0.0, *grid[1 + ends]], [0.0, *curve[ends]])
 
 
+def coarse_counts(
+    count: np.ndarray, exposure: np.ndarray, patient: np.ndarray, times: tuple[float, ...], least: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and exposure of transitions without what a hazard would disclose of few patients.
+
+    Intervals are pooled for each transition until at least `least` patients had it in them together, or
+    nobody. Within such a pool counts and exposure are spread evenly over the days: the likelihood of a hazard
+    that is constant there stays the same, and nothing finer is left to learn.
+
+    Parameters
+    ----------
+    count : ndarray
+        (landmark, transition, time), how often each happened in each interval.
+    exposure : ndarray
+        (landmark, transition, time), the share of each interval in which it could have.
+    patient : ndarray
+        (landmark,) int64, whose landmark each is.
+    times : tuple of float
+        Ends of the intervals, days.
+    least : int
+        Fewest patients that a figure may be of to be written down.
+
+    Returns
+    -------
+    tuple of ndarray
+        Like `count` and `exposure`.
+
+    Examples
+    --------
+    >>> happened, there = np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), np.array([[[0.5, 0.0]], [[1.0, 0.8]]])
+    >>> [x[:, 0].round(2).tolist() for x in coarse_counts(happened, there, np.arange(2), (1.0, 5.0), 2)]
+    [[[0.2, 0.8], [0.2, 0.8]], [[0.1, 0.1], [0.84, 0.84]]]
+    """
+    if least <= 1:
+        return count, exposure
+    count, exposure, width = count.copy(), exposure.copy(), np.diff(np.array(times), prepend=0.0)
+    for q in range(count.shape[1]):
+        row, interval = np.nonzero(count[:, q])
+        begin = 0
+        for end in pooled(interval, patient[row], len(times), least):
+            part, begin = slice(begin, end + 1), end + 1
+            if part.stop - part.start > 1:
+                share = width[part] / width[part].sum()
+                count[:, q, part] = count[:, q, part].sum(1, keepdims=True) * share
+                exposure[:, q, part] = (exposure[:, q, part] @ share)[:, None]
+    return count, exposure
+
+
 def coarse_shares(share: np.ndarray, label: np.ndarray, patient: np.ndarray, least: int) -> np.ndarray:
     """Shares of classes without what they disclose of few patients.
 

@@ -259,7 +259,9 @@ class PrognosisModel(BaseEstimator):
         self._check_sizes()
         seen = restrict(X, kinds)
         heads = self._heads(X, targets)
-        targets = {name: target.posed(heads[name], seen, name) for name, target in targets.items()}
+        targets = {
+            name: target.posed(heads[name], seen, name, self.min_patients) for name, target in targets.items()
+        }
         if isinstance(self.relations, str):
             raise InputError(
                 f"relations = {self.relations!r}; must be a list of names, as in [{self.relations!r}]"

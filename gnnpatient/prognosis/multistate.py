@@ -19,6 +19,7 @@ from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.paths import SMALLEST, StatesConfig, follow
 from gnnpatient.prognosis.disclosure import pooled, round_time
 from gnnpatient.prognosis.forecast import Answer, Forecast
+from gnnpatient.prognosis.paths import PathTarget
 from gnnpatient.prognosis.rows import MIN_MEMBERS, member_spread, positions
 from gnnpatient.prognosis.targets import MIN_REMAINING, SurvivalTarget, last_estimable, time_grid
 from gnnpatient.show import Summary, listed
@@ -34,7 +35,7 @@ OWN_FACTOR = (
 
 
 @dataclass(frozen=True, eq=False)
-class StatesTarget(SurvivalTarget):
+class StatesTarget(PathTarget):
     """What came of each landmark, for one outcome of several states.
 
     `event` and `time` are of the state that ends it, or of the end of observation.
@@ -45,6 +46,8 @@ class StatesTarget(SurvivalTarget):
         Names of the states.
     moves : tuple of tuple of int
         From and to which state each transition leads.
+    patient : ndarray
+        Whose landmark each is.
     now : ndarray
         The state at the landmark.
     shown : ndarray
@@ -65,6 +68,7 @@ class StatesTarget(SurvivalTarget):
 
     states: tuple[str, ...]
     moves: tuple[tuple[int, int], ...]
+    patient: np.ndarray  # (landmark,) int64
     now: np.ndarray  # (landmark,) int64
     shown: np.ndarray  # (landmark,) int64
     first: np.ndarray  # (landmark,) int64
@@ -97,7 +101,7 @@ class StatesTarget(SurvivalTarget):
         moves = tuple((outcome.states.index(a), outcome.states.index(b)) for a, b in spec.moves)
         now = outcome.state_at(landmarks.patient, landmarks.at)
         shown = outcome.shown_at(landmarks.patient, landmarks.at)
-        parts = now, shown, first, np.where(at_risk, last, first), landmarks.at / DAY
+        parts = landmarks.patient, now, shown, first, np.where(at_risk, last, first), landmarks.at / DAY
         changes = outcome.happened / DAY, np.asarray(outcome.state)
         return cls(base.causes, base.event, base.time, outcome.states, moves, *parts, *changes)
 
@@ -127,12 +131,6 @@ class StatesTarget(SurvivalTarget):
         raise InputError("y: states are read from X's own outcome; leave y out")
 
     @property
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """Counts and exposure, as `PathHead.loss` takes them."""
-        assert self.count is not None and self.exposure is not None
-        return self.count, self.exposure
-
-    @property
     def strata(self) -> np.ndarray:
         """The state that ends it, and whether anything changes: (landmark,) int64."""
         changed: np.ndarray = self.last > self.first
@@ -147,7 +145,7 @@ class StatesTarget(SurvivalTarget):
         return tuple(found)
 
     def __getitem__(self, rows: np.ndarray) -> StatesTarget:
-        names = ("event", "time", "now", "shown", "first", "last", "at", "count", "exposure")
+        names = ("event", "time", "patient", "now", "shown", "first", "last", "at", "count", "exposure")
         some: dict[str, Any] = {name: getattr(self, name) for name in names}
         kept: dict[str, Any] = {name: x if x is None else x[rows] for name, x in some.items()}
         return replace(self, **kept)
@@ -311,25 +309,6 @@ class StatesTarget(SurvivalTarget):
         sources, targets = zip(*self.moves, strict=True)
         return StatesConfig(states=self.states, sources=sources, targets=targets, times=times)
 
-    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str) -> StatesTarget:
-        """With the counts and the exposure of each transition on the head's time grid.
-
-        Parameters
-        ----------
-        head : StatesConfig
-            From `head_config`.
-        landmarks : Landmarks
-            Those of this target.
-        name : str
-            Name of the outcome.
-
-        Returns
-        -------
-        StatesTarget
-        """
-        count, exposure = self.counted(head.times)
-        return replace(self, count=count, exposure=exposure)
-
     def counted(self, times: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Count each transition in each interval, and say for how much of it a patient was at risk of it.
 
@@ -362,7 +341,8 @@ class StatesTarget(SurvivalTarget):
     def marginal(self, moments: np.ndarray, times: tuple[float, ...] = ()) -> np.ndarray:
         """The landmark Aalen-Johansen estimate from each state, every landmark time counting the same.
 
-        Of those in a state at the landmark; where they are fewer than 20, the hazards are those of all.
+        Of those in a state at the landmark; where these are fewer than 20 patients, the hazards are those of
+        all.
 
         Parameters
         ----------
@@ -381,7 +361,7 @@ class StatesTarget(SurvivalTarget):
         for start in range(len(self.states) - len(self.causes)):
             mine = self.now[owner] == start
             some = stays
-            if (self.known & (self.now == start)).sum() >= MIN_REMAINING:
+            if len(np.unique(self.patient[self.known & (self.now == start)])) >= MIN_REMAINING:
                 some = Stays(*(column[mine] for column in vars(stays).values()))
             parts = transition_probabilities(some, self.moves, len(self.states), start, np.array(times))
             found.append(np.concatenate(parts))
@@ -414,7 +394,7 @@ class StatesTarget(SurvivalTarget):
         """
         if least <= 1:
             return table
-        count, exposure = self.counted(times) if self.count is None else self.columns
+        count, exposure = self.counted(times)
         everybody, found = np.ones(len(self.now), bool), []
         width = np.diff(np.array(times), prepend=0.0)
         for start in range(len(table)):

@@ -18,6 +18,7 @@ from gnnpatient.model.heads import HeadConfig
 from gnnpatient.model.paths import SMALLEST, RecurrentConfig
 from gnnpatient.prognosis.disclosure import coarse_incidence, coarse_number, round_time
 from gnnpatient.prognosis.forecast import Forecast
+from gnnpatient.prognosis.paths import PathTarget
 from gnnpatient.prognosis.rows import MIN_MEMBERS, member_spread, positions
 from gnnpatient.prognosis.targets import SurvivalTarget, last_estimable, time_grid
 from gnnpatient.show import Summary
@@ -30,7 +31,7 @@ LEAST_STAY = 1e-6  # share of patients in a state, below which its hazards are n
 
 
 @dataclass(frozen=True, eq=False)
-class RecurrentTarget(SurvivalTarget):
+class RecurrentTarget(PathTarget):
     """What came of each landmark, for one outcome of events that recur.
 
     `event` and `time` are of what came first: the next event, or what ended it.
@@ -109,12 +110,6 @@ class RecurrentTarget(SurvivalTarget):
             Always.
         """
         raise InputError("y: events that recur are read from X's own outcome; leave y out")
-
-    @property
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """Counts and exposure, as `PathHead.loss` takes them."""
-        assert self.count is not None and self.exposure is not None
-        return self.count, self.exposure
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
@@ -209,25 +204,6 @@ class RecurrentTarget(SurvivalTarget):
             raise InputError(
                 f"outcome {name!r}: no {self.causes[0]} among {len(self.event)} landmarks; nothing to learn"
             )
-
-    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str) -> RecurrentTarget:
-        """With the counts and the exposure of each transition on the head's time grid.
-
-        Parameters
-        ----------
-        head : RecurrentConfig
-            From `head_config`.
-        landmarks : Landmarks
-            Those of this target.
-        name : str
-            Name of the outcome.
-
-        Returns
-        -------
-        RecurrentTarget
-        """
-        count, exposure = self.counted(head.times)
-        return replace(self, count=count, exposure=exposure)
 
     def counted(self, times: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Count each transition in each interval, and say for how much of it a patient was at risk of it.

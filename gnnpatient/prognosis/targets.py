@@ -270,7 +270,7 @@ class Target(ABC):
             Like `table`.
         """
 
-    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str) -> Target:
+    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str, least: int = 1) -> Target:
         """The same as a head needs it.
 
         Parameters
@@ -281,6 +281,8 @@ class Target(ABC):
             Those of this target.
         name : str
             Name of the outcome.
+        least : int
+            Fewest patients that a figure may be of to be written down, default 1.
 
         Returns
         -------

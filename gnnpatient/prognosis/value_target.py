@@ -139,7 +139,7 @@ class ProgressionTarget(Target):
         """
         raise InputError("y: a progression is learned from the later rows of X; leave y out")
 
-    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str) -> ProgressionTarget:
+    def posed(self, head: HeadConfig, landmarks: Landmarks, name: str, least: int = 1) -> ProgressionTarget:
         """The same on the bins and at the times of a head.
 
         Parameters
@@ -150,6 +150,8 @@ class ProgressionTarget(Target):
             Those of this target, as the model sees them.
         name : str
             Name of the outcome.
+        least : int
+            Unused.
 
         Returns
         -------

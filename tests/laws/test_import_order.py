@@ -48,7 +48,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "model": "basis vocabulary table encode relations layers recurrence pool scores paths values intervals "
     "heads model",
     "prognosis": "summary disclosure conformal inputs rows values forecast plot targets value_target "
-    "worsening recurrent multistate marginal kinds device states problem weights columns minimise "
+    "worsening paths recurrent multistate marginal kinds device states problem weights columns minimise "
     "value_linear linear aggregates trees value_boosted boosted network families stack predictor card "
     "checkpoint calibrate fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "

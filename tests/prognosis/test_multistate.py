@@ -1,12 +1,15 @@
 """Several states: counts against a slow walk, the estimate and a fit against matrix exponentials."""
 
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
-from gnnpatient.metrics import seen_states
+from gnnpatient.cohort.splits import landmark_weights
+from gnnpatient.metrics import seen_states, transition_probabilities
 from gnnpatient.model.paths import StatesConfig
 from gnnpatient.patient.answers import answer
 from gnnpatient.patient.predictions import predict
@@ -343,7 +346,7 @@ def test_days_of_few_patients_in_a_state_are_not_written_down():
         gone = np.where(number == 2, 1, 0)
         end = np.where(gone, np.append(happened, 0)[first + number - 1], 300.0 + np.arange(n))
         now, to = np.zeros(n, np.int64), np.array([1, 2, 1, 2, 1])
-        parts = now, now, first, first + number, np.zeros(n), happened, to
+        parts = np.arange(n), now, now, first, first + number, np.zeros(n), happened, to
         target = StatesTarget(("dead",), gone, end, STATES, MOVES, *parts)
         marginal = target.marginal(now, times)
         return target.disclosed(marginal, np.arange(n), times, 10)
@@ -351,6 +354,68 @@ def test_days_of_few_patients_in_a_state_are_not_written_down():
     one, other = written(20.0), written(110.0)
     assert np.allclose(one, other, atol=0.01)
     assert (one[0, 2] > 0).all() and np.allclose(one[:, :3].sum(1), 1)
+
+
+def test_the_estimate_of_few_patients_in_a_state_is_that_of_all(landmarks):
+    """Twelve patients at three landmarks each are 36 landmarks, but not the twenty patients it takes."""
+    X = landmarks.followed("course")
+    ill = StatesTarget.of(X, "course").now == 1
+    often = [p for p in np.unique(X.patient[ill]) if (X.patient[ill] == p).sum() == 3][:12]
+    X = X[~ill | np.isin(X.patient, often)]
+    target = StatesTarget.of(X, "course")
+    assert (target.now == 1).sum() >= 30 and len(np.unique(X.patient[target.now == 1])) < 20
+    _, stays = target.stays(landmark_weights(X.moments))
+    wanted = transition_probabilities(stays, MOVES, 3, 1, np.array(TIMES))
+    np.testing.assert_array_equal(target.marginal(X.moments, TIMES)[1], np.concatenate(wanted))
+
+
+def few_courses(landmarks):
+    """Of 220 patients so few die well that no interval but the whole has ten of them."""
+    X = landmarks[landmarks.patient < 220].followed("course")
+    head = PrognosisModel(outcomes=["course"], horizon=730)._heads(
+        X, {"course": StatesTarget.of(X, "course")}
+    )
+    return X, head["course"]
+
+
+def pools(count, exposure, width):
+    """From which interval to which counts and exposure of a transition are the same every day."""
+    daily = np.concatenate([count / width, exposure])
+    cuts = np.flatnonzero(~np.isclose(daily[:, 1:], daily[:, :-1], rtol=1e-4, atol=1e-7).all(0)) + 1
+    return list(pairwise([0, *cuts.tolist(), len(width)]))
+
+
+def test_what_is_learned_of_a_transition_is_of_ten_patients_in_each_interval(landmarks):
+    X, head = few_courses(landmarks)
+    target, width = StatesTarget.of(X, "course"), np.diff((0.0, *head.times))
+    owner, time, move = target.changes()
+    exact, exact_exposure = target.counted(head.times)
+    count, exposure = target.posed(head, X, "course", 10).columns
+    assert len(head.times) >= 5
+    for q in range(len(MOVES)):
+        assert count[:, q].sum() == pytest.approx(exact[:, q].sum())
+        for first, last in pools(count[:, q], exposure[:, q], width):
+            low, high = (0.0, *head.times)[first], head.times[last - 1]
+            mine = (move == q) & (time > low) & (time <= high)
+            assert len(np.unique(X.patient[owner[mine]])) >= 10 or not mine.any(), (q, low, high)
+            # the likelihood of a hazard that is constant there is the same
+            part = slice(first, last)
+            for coarse, fine in ((exposure * width, exact_exposure * width), (count, exact)):
+                np.testing.assert_allclose(coarse[:, q, part].sum(1), fine[:, q, part].sum(1), rtol=1e-5)
+    for same, fine in zip(target.posed(head, X, "course").columns, (exact, exact_exposure), strict=True):
+        np.testing.assert_array_equal(same, fine)
+
+
+def test_a_fitted_hazard_of_a_rare_transition_is_constant(landmarks, given_ridge):
+    X, head = few_courses(landmarks)
+    q, width = MOVES.index((0, 2)), np.diff((0.0, *head.times))
+    count, exposure = StatesTarget.of(X, "course").posed(head, X, "course", 10).columns
+    assert [len(pools(count[:, k], exposure[:, k], width)) > 1 for k in (0, q)] == [True, False]
+    model = PrognosisModel(outcomes=["course"], members=1, horizon=730, families=("linear",)).fit(X)
+    bias = model.predictor_.families["linear"].scores["course"].bias[0].exp().numpy()
+    rate = bias[[0, q]] / width
+    common, rare = np.abs(rate / rate.mean(1, keepdims=True) - 1).max(1)
+    assert rare <= 0.05 and common >= 0.2  # a fit ends within 3 %; without pools the rare one is off by 150 %
 
 
 def test_an_update_is_of_the_causes_alone(others):
