@@ -333,8 +333,8 @@ def test_what_no_outcome_of_several_takes_is_refused(ward):
     from types import SimpleNamespace
 
     from gnnpatient import InputError, open_cohort
-    from gnnpatient.study.validation import evaluate_outcomes
     from gnnpatient.study.fitted import FittedModel
+    from gnnpatient.study.validation import evaluate_outcomes
 
     fitted, cohort = FittedModel.open(ward / "run"), open_cohort(ward / "cohort")
     for name, given in {"--to": {"to": 1.0}}.items():
