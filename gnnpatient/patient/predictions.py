@@ -14,7 +14,8 @@ from gnnpatient.cohort.cohort import Cohort, Landmarks, join_landmarks
 from gnnpatient.errors import InputError
 from gnnpatient.files import atomic_file, atomic_folder, file_name, inside
 from gnnpatient.ingest.quarantine import disarmed
-from gnnpatient.prognosis.forecast import Answer
+from gnnpatient.prognosis.conformal import LEVEL, uncalibrated
+from gnnpatient.prognosis.forecast import Answer, DiagnosisForecast, Forecast
 from gnnpatient.prognosis.predictor import Predictor
 from gnnpatient.prognosis.values import QUANTILES, ProgressionForecast
 from gnnpatient.study.fitted import FittedModel, unknown_notes
@@ -34,12 +35,12 @@ class _Kind:
 
 
 _CURVES = _Kind(
-    table=lambda f, horizons: f.table(horizons),
+    table=lambda f, horizons: _with_bound(f, f.table(horizons)),
     left_out="the patient is not at risk of {!r} then",
     needs="horizons",
 )
 _CLASSES = _Kind(
-    table=lambda f, _: f.table(),
+    table=lambda f, _: _with_set(f, f.table()),
     left_out="the label of {!r} is known by then, or the patient is no longer observed",
     needs=None,
 )
@@ -68,10 +69,15 @@ class Predictions:
     frame : polars.DataFrame
         id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
         null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
-        (train, test, null where unknown). Of events that recur expected, expected_low and expected_high: how
-        many there will be. Of several states a row for each as cause, and state: that at the landmark. Of a
-        progression, beside them and else null: to (days after the
-        landmark), code, quantile, value.
+        (train, test, null where unknown). Of survival event_free_at_least: the days that the patient stays
+        event-free with probability 0.9, see `Forecast.time_bound`; of a diagnosis class_set: the classes
+        among which the true one is, joined by ``|``, see `DiagnosisForecast.class_set`; and promised: how
+        often that is promised to hold. They are the same in each row of a landmark, and null where the
+        forecast is not calibrated, as it never is of events that recur, states and labels. Of events that
+        recur expected, expected_low and expected_high: how many there will be. Of several states a row for
+        each as cause, and state: that at the landmark. Of a progression, beside them and else null: to (days
+        after the landmark), code, quantile, value, and interval_low, interval_high: the calibrated interval
+        at that time, see `ProgressionForecast.interval`.
     cohort : Cohort
     notes : tuple of str
         Sentences: what is unlike the training, and who was left out.
@@ -173,6 +179,8 @@ def predict(
     notes = list(dict.fromkeys(line for X in landmarks for line in fitted.notes(X)))
     notes += [f"outcome {name!r} left out; it needs --{kinds[name].needs}, as in 1y,3y" for name in without]
     for name, forecast in forecasts.items():
+        if why := uncalibrated(forecast.calibration, LEVEL):
+            notes.append(f"outcome {name!r}: {why}, so its calibrated columns are empty")
         if gone := int((~forecast.at_risk).sum()):
             why = kinds[name].left_out.format(name)
             notes.append(f"{gone} of {len(forecast)} landmarks left out: {why}")
@@ -186,6 +194,8 @@ def _values(forecast: ProgressionForecast, times: Sequence[float]) -> pl.DataFra
     for to in times:
         found = forecast.quantile(QUANTILES, to)
         landmark, quantile = (index.reshape(-1) for index in np.indices(found.shape))
+        nothing = (np.full(len(forecast), np.nan),) * 2
+        low, high = forecast.interval(LEVEL, to) if forecast.is_calibrated else nothing
         columns = {
             "id": forecast.ids.astype(str)[landmark],
             "at": np.asarray(forecast.at, np.float64)[landmark],
@@ -194,9 +204,45 @@ def _values(forecast: ProgressionForecast, times: Sequence[float]) -> pl.DataFra
             "code": ", ".join(forecast.codes),
             "quantile": np.array(QUANTILES)[quantile],
             "value": found.reshape(-1),
+            "interval_low": low[landmark],
+            "interval_high": high[landmark],
+            "promised": _promised(forecast, np.isfinite(low))[landmark],
         }
         each.append(pl.DataFrame(columns).filter(forecast.at_risk[landmark]))
-    return pl.concat(each)
+    return pl.concat(each).with_columns(pl.col("interval_low", "interval_high", "promised").fill_nan(None))
+
+
+def _with_bound(forecast: Forecast, table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the calibrated bound on the event-free time of each landmark."""
+    bound = forecast.time_bound(LEVEL)
+    return _with(forecast, table, pl.Series("event_free_at_least", bound), np.isfinite(bound))
+
+
+def _with_set(forecast: DiagnosisForecast, table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the calibrated set of classes of each landmark."""
+    here = forecast.at_risk & forecast.is_calibrated
+    names = np.array(forecast.classes)
+    sets = [
+        "|".join(names[inside]) if there else None
+        for inside, there in zip(forecast.class_set(LEVEL), here, strict=True)
+    ]
+    return _with(forecast, table, pl.Series("class_set", sets, dtype=pl.String), here)
+
+
+def _with(
+    forecast: Forecast | DiagnosisForecast, table: pl.DataFrame, answer: pl.Series, there: np.ndarray
+) -> pl.DataFrame:
+    """The table with a calibrated answer of each landmark, and how often it is promised to hold."""
+    columns = {"id": forecast.ids.astype(str), "at": np.asarray(forecast.at, np.float64)}
+    each = pl.DataFrame(columns | {answer.name: answer, "promised": _promised(forecast, there)})
+    each = each.with_columns(pl.selectors.float().fill_nan(None)).unique(["id", "at"], keep="first")
+    return table.join(each, on=["id", "at"], how="left", maintain_order="left")
+
+
+def _promised(forecast: Answer, there: np.ndarray) -> np.ndarray:
+    """How often a calibrated answer is promised to hold; nan where there is none: (landmark,)."""
+    known = forecast.calibration
+    return np.where(there, np.nan if known is None else known.promise(LEVEL), np.nan)
 
 
 def _has_own_moments(cohort: Cohort, outcome: str) -> bool:

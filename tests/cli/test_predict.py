@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def test_predict_writes_the_numbers_of_python(cli, ward, tmp_path, suffix):
     code, _, err = cli(*command, "--out", file)
     table = pl.read_csv(file) if suffix == "csv" else pl.read_parquet(file)
     assert code == 0
-    assert table.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high", "split"]
+    base = ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high"]
+    assert table.columns == [*base, "event_free_at_least", "promised", "split"]
     cohort = open_cohort(ward / "cohort")
     X = cohort.landmarks(times=[1, 3])
     from gnnpatient.patient import predict
@@ -62,8 +64,6 @@ def test_predict_disarms_formulas(good, ward, tmp_path):
 
     cohort = open_cohort(ward / "cohort")
     ids = np.array(["+1", "=1+1", "@x", *cohort.ids[3:]])
-    from dataclasses import replace
-
     replace(cohort, ids=ids).save(tmp_path / "cohort")
     good(
         "predict",
@@ -83,8 +83,6 @@ def test_predict_disarms_formulas(good, ward, tmp_path):
 
 def test_predict_names_only_codes_that_its_asks_see(cli, ward, tmp_path):
     """A code without a row, or of rows after all asks, is nothing that the model met here."""
-    from dataclasses import replace
-
     from gnnpatient import open_cohort
 
     cohort = open_cohort(ward / "cohort")
@@ -112,7 +110,8 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
     assert "give --horizons" in refused(*words)
     good(*words, "--horizons", "5")
     rows = pl.read_parquet(tmp_path / "r.parquet")
-    assert rows.columns == ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high", "split"]
+    base = ["id", "landmark", "outcome", "cause", "horizon", "risk", "low", "high"]
+    assert rows.columns == [*base, "event_free_at_least", "promised", "class_set", "split"]
     icu = rows.filter(outcome="icu")
     assert icu["horizon"].is_null().all() and set(icu["cause"]) == {"no", "yes"}
     said = load_predictor(folder / "run").forecast(open_cohort(folder / "cohort").at(1.0))["icu"]
@@ -135,6 +134,59 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
     # too few are held out, so that no spread is shown: it would stand alone
     assert f"icu: {found['icu']['statement']}" in text and found["icu"]["calibrated"] is None
     assert found["icu"]["statement"].startswith("not calibrated")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_predict_gives_calibrated_answers_beside_the_risks(sick, tmp_path, suffix):
+    """Those of Python, in each row of a landmark; none where the model has none."""
+    import polars as pl
+
+    from gnnpatient import load_predictor, open_cohort
+    from gnnpatient.patient import predict
+    from gnnpatient.prognosis.conformal import Calibration
+
+    folder, _ = sick
+    cohort, predictor = open_cohort(folder / "cohort"), load_predictor(folder / "run")
+    scores = {"scores": (0.9, 0.75, 0.3), "above": (0.05, 0.1, 0.5), "patients": 200}
+    known = {
+        "death": Calibration(method="cv+", total=0.9, cutoff=4.0, until=2.0, **scores),
+        "icu": Calibration(method="split", **scores),
+        "lactate": Calibration(method="cv+", **scores),
+    }
+    ask = {"at": [1.0, 3.0], "horizons": [4.0, 8.0], "to": [0.5, 1.0]}
+    for calibrations in (known, {}):
+        predictor = replace(predictor, calibrations=calibrations)
+        found = predict(predictor, cohort, **ask)
+        found.write(tmp_path / f"asked.{suffix}")
+        file = tmp_path / f"asked.{suffix}"
+        rows = pl.read_csv(file, infer_schema_length=None) if suffix == "csv" else pl.read_parquet(file)
+        said = predictor.forecast(cohort.landmarks(times=[1.0, 3.0]))
+        if not calibrations:
+            new = ["event_free_at_least", "class_set", "interval_low", "interval_high", "promised"]
+            assert rows.select(new).null_count().row(0) == (len(rows),) * 5
+            assert sum("calibrated columns are empty" in line for line in found.notes) == 3
+            continue
+        assert not any("calibrated" in line for line in found.notes)
+        death, of = said["death"], rows.filter(outcome="death")
+        bound = dict(zip(zip(death.ids, death.at, strict=True), death.time_bound(0.9), strict=True))
+        late = of.filter(pl.col("landmark") > 2)
+        assert late["event_free_at_least"].is_null().all() and late["promised"].is_null().all()
+        early = of.filter(pl.col("landmark") < 2)
+        wanted = [bound[key] for key in early.select("id", "landmark").iter_rows()]
+        assert len(early) == 4 * death.at_risk[death.at < 2].sum() and set(early["promised"]) == {0.8}
+        np.testing.assert_allclose(early["event_free_at_least"], wanted, rtol=1e-6)
+        icu, of = said["icu"], rows.filter(outcome="icu", cause="yes")
+        sets = ["|".join(np.array(icu.classes)[one]) for one in icu.class_set(0.9)[icu.at_risk]]
+        assert of["class_set"].to_list() == sets and {"no|yes"} < set(sets) and set(of["promised"]) == {0.9}
+        lactate = said["lactate"]
+        for to in ask["to"]:
+            low, high = (end[lactate.at_risk] for end in lactate.interval(0.9, to))
+            for quantile in (0.05, 0.95):
+                of = rows.filter(outcome="lactate", to=to, quantile=quantile)
+                np.testing.assert_allclose(of["interval_low"], low, rtol=1e-6)
+                np.testing.assert_allclose(of["interval_high"], high, rtol=1e-6)
+                assert (of["interval_low"] < of["interval_high"]).all() and set(of["promised"]) == {0.8}
+    assert rows["event_free_at_least"].dtype == (pl.String if suffix == "csv" else pl.Float64)
 
 
 def test_predict_and_ask_a_value(sick, good, refused, tmp_path):

@@ -187,17 +187,231 @@ def of_two_types(folder, to):
     return cohort.only(sorted(sizes, key=lambda kind: sizes[kind])[:2]).save(to)
 
 
+def scored_landmarks(folder, outcome, held_out, day):
+    """The landmarks at risk of who was held out, at the day of the fit or the outcome's own moments."""
+    from gnnpatient import open_cohort
+    from gnnpatient.times import days
+
+    cohort = open_cohort(folder)
+    if cohort.outcomes[outcome].has_own_moments:
+        X = cohort.moments(outcome)
+    else:
+        until = days(day) + days("6y")
+        X = cohort.at(day, to=until if cohort.outcomes[outcome].kind == "progression" else None)
+    return X[np.isin(X.ids.astype(str), held_out)].followed(outcome)
+
+
+def check_chances(*chances):
+    """Probabilities lie within 0 and 1."""
+    assert all(np.isfinite(p).all() and (p >= 0).all() and (p <= 1).all() for p in map(np.asarray, chances))
+
+
+def check_rising(curves, least=0.0):
+    """Curves by time are finite, begin at or above some least, and never fall."""
+    assert np.isfinite(curves).all() and (np.diff(curves, axis=-1, prepend=least) >= -1e-9).all()
+
+
 def check_answer(outcome):
     """What `ask --json` says of an outcome is a distribution."""
     if outcome["kind"] == "progression":
         heights = list(outcome["quantiles"].values())
         assert len(heights) > 2 and np.isfinite(heights).all() and (np.diff(heights, axis=0) > 0).all()
+        check_chances(outcome["seen"], outcome["alive"])
+        check_rising(-np.array(outcome["alive"]), least=-1.0)
+        assert np.isfinite(outcome["mean"]).all()
         return
     if outcome["kind"] == "diagnosis":
-        assert outcome.get("form") == "labels" or np.isclose(sum(outcome["probability"].values()), 1)
+        chances = list(outcome["probability"].values())
+        check_chances(chances)
+        assert outcome.get("form") == "labels" or np.isclose(sum(chances), 1)
         return
-    total = np.array(outcome["event_free"]) + sum(map(np.array, outcome["incidence"].values()))
-    assert np.allclose(total, 1, atol=1e-6)
+    free, incidence = np.array(outcome["event_free"]), np.array(list(outcome["incidence"].values()))
+    check_chances(free, incidence)
+    check_rising(incidence)
+    assert np.allclose(free + incidence.sum(0), 1, atol=1e-6)
+    if outcome["kind"] == "recurrent":  # at least as many as there are patients with one
+        check_rising(outcome["expected"])
+        assert (np.array(outcome["expected"]) >= incidence[0] - 1e-6).all()
+    if outcome["kind"] == "states":
+        states = np.array(list(outcome["states"].values()))
+        check_chances(states.round(9))
+        assert np.allclose(states.sum(0), 1, atol=1e-6)
+
+
+def check_table(table, outcomes):
+    """What `predict` writes of everybody are distributions, too; `outcomes` as `ask --json` has them."""
+    one = ["outcome", "id", "landmark"]
+    order = table.with_row_index("place")
+    assert len(table) and table["split"].is_in(["train", "test"]).all()
+    if "value" in table.columns:
+        values = order.filter(pl.col("value").is_not_null()).sort(*one, "to", "quantile")
+        rises = values.select(pl.col("value").diff().over(*one, "to"))["value"].drop_nulls()
+        assert values["value"].is_finite().all() and (rises > 0).all()
+    if "risk" not in table.columns:
+        return
+    risks = order.filter(pl.col("risk").is_not_null())
+    assert risks["risk"].is_finite().all()
+    check_chances(risks["risk"])
+    falls = risks.sort(*one, "cause", "horizon").select(pl.col("risk").diff().over(*one, "cause"))["risk"]
+    assert (falls.drop_nulls() > -1e-9).all()
+    for (outcome,), rows in risks.group_by("outcome"):
+        kind = outcomes[outcome]
+        total = rows.group_by(*one, "horizon").agg(pl.col("risk").sum())["risk"]
+        if kind["kind"] in ("survival", "recurrent"):  # event-free has the rest
+            assert (total <= 1 + 1e-6).all()
+        elif kind.get("form") != "labels":
+            assert np.allclose(total, 1, atol=1e-6)
+
+
+def expected_counts(X, outcome):
+    """Patients who are scored, and how many have each event: counted from the landmarks at risk."""
+    known, truth = X.cohort.outcomes[outcome], X.outcome(outcome)
+
+    def people(rows):
+        return len(np.unique(X.ids[rows]))
+
+    names = truth.dtype.names
+    if "event" in names:
+        found = {cause: people(truth["event"] == k) for k, cause in enumerate(known.names, 1)}
+        return people(np.ones(len(X), bool)), found
+    if "value" in names:
+        there = np.isfinite(truth["value"]) & ~truth["gone"]
+        there &= known.followed_until(X.patient, X.at) >= X.to
+        return people(there), {"seen value": people(there)}
+    label = truth["label"]
+    if label.ndim > 1:
+        found = {name: people(label[:, k] == 1) for k, name in enumerate(known.names)}
+        return people((label >= 0).any(1)), found
+    return people(label >= 0), {name: people(label == k) for k, name in enumerate(known.names)}
+
+
+WITHIN = {
+    "auc auc1 c auprc brier ibs coverage state_brier state_ibs auc_seen": (0, 1),
+    "oe ici rmse mae crps width rps number_oe number_mse state_oe oe_between tau": (0, np.inf),
+    "scaled_brier scaled_ibs scaled_crps scaled_mse scaled_rps qwk": (-np.inf, 1),
+}
+"""Between what the figures of a model lie; differences lie anywhere."""
+WITHIN = {metric: ends for metrics, ends in WITHIN.items() for metric in metrics.split()}
+
+
+def is_estimable(X, outcome, horizon):
+    """Whether enough patients are followed so far at each landmark, by their times alone."""
+    from gnnpatient import metrics
+
+    truth = X.outcome(outcome)
+    if horizon is None or truth.dtype.names[:2] != ("event", "time"):
+        return True
+    times = [truth[rows] for rows in X.by_landmark.values()]
+    return all(metrics.at_horizon(t["time"], t["event"], horizon) is not None for t in times)
+
+
+def check_scores(one, X):
+    """What `evaluate --json` says of an outcome, at the landmarks X of those who were held out."""
+    patients, events = expected_counts(X, one["outcome"])
+    assert (one["patients"], one["events"]) == (patients, events)
+    assert one["held_out"] >= patients and len(one["rows"])
+    estimable = {h: is_estimable(X, one["outcome"], h) for h in {row["horizon"] for row in one["rows"]}}
+    for row in one["rows"]:
+        value, low, high = row["value"], row["low"], row["high"]
+        if value is None:
+            few = [line for line in one["warnings"] if line.startswith(f"{row['cause']}: no ")]
+            constant = "null" in row["model"] and row["metric"] == "slope"
+            assert few or constant or not estimable[row["horizon"]], row
+            continue
+        least, most = WITHIN.get(row["metric"], (-np.inf, np.inf)) if "-" not in row["model"] else (-1e9, 1e9)
+        assert np.isfinite(value) and least <= value <= most, row
+        assert (low is None) == (high is None) and (low is None or low <= high), row
+    for row in one["calibrated"]:
+        assert row["value"] is None or 0 <= row["low"] <= row["value"] <= row["high"] <= 1, row
+        assert row["patients"] <= patients
+
+
+CURVES = {
+    "kind": "survival",
+    "event_free": [0.9, 0.8],
+    "incidence": {"death": [0.1, 0.15], "relapse": [0.0, 0.05]},
+}
+RECURRENT = {
+    "kind": "recurrent",
+    "event_free": [0.9, 0.8],
+    "incidence": {"infection": [0.1, 0.2]},
+    "expected": [0.1, 0.3],
+}
+STATES = {
+    "kind": "states",
+    "event_free": [0.9, 0.8],
+    "incidence": {"death": [0.1, 0.2]},
+    "states": {"well": [0.8, 0.5], "ill": [0.1, 0.3], "death": [0.1, 0.2]},
+}
+VALUE = {
+    "kind": "progression",
+    "quantiles": {"0.05": [1.0], "0.5": [2.0], "0.95": [3.0]},
+    "mean": [2.1],
+    "seen": [0.8],
+    "alive": [0.9],
+}
+CLASSES = {"kind": "diagnosis", "probability": {"no": 0.4, "yes": 0.6}}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (CURVES, {"event_free": [0.9, 0.7]}),
+        (CURVES, {"incidence": {"death": [0.15, 0.1], "relapse": [-0.05, 0.1]}}),
+        (CURVES, {"incidence": {"death": [0.1, np.nan], "relapse": [0.0, 0.05]}}),
+        (RECURRENT, {"expected": [0.3, 0.2]}),
+        (RECURRENT, {"expected": [0.1, 0.15]}),
+        (STATES, {"states": {"well": [0.8, 0.5], "ill": [0.1, 0.2], "death": [0.1, 0.2]}}),
+        (VALUE, {"quantiles": {"0.05": [1.0], "0.5": [3.0], "0.95": [3.0]}}),
+        (VALUE, {"seen": [1.1]}),
+        (VALUE, {"alive": [np.nan]}),
+        (CLASSES, {"probability": {"no": 0.4, "yes": 0.5}}),
+        (CLASSES, {"probability": {"no": -0.1, "yes": 1.1}}),
+    ],
+)
+def test_a_wrong_answer_is_seen(right, wrong):
+    check_answer(right)
+    with pytest.raises(AssertionError):
+        check_answer(right | wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"risk": [0.3, 0.2]}, {"risk": [0.3, np.nan]}, {"value": [2.0, 1.0]}, {"outcome": ["sick", "sick"]}],
+)
+def test_a_wrong_table_is_seen(wrong):
+    each = {"outcome": ["death"] * 2, "id": ["a"] * 2, "landmark": [3.0] * 2, "cause": ["death"] * 2}
+    right = {"horizon": [1.0, 2.0], "to": [9.0] * 2, "quantile": [0.1, 0.9], "split": ["test"] * 2}
+    kinds = {"death": CURVES, "sick": CLASSES}
+    right = each | right | {"risk": [0.2, 0.3], "value": [1.0, 2.0]}
+    check_table(pl.DataFrame(right), kinds)
+    with pytest.raises(AssertionError):
+        check_table(pl.DataFrame(right | wrong), kinds)
+
+
+def test_wrong_figures_are_seen():
+    from gnnpatient.datasets.shipped import pbc
+
+    X = pbc().at("3d").followed("death")
+    patients, events = expected_counts(X, "death")
+    assert patients == 312 and events == {"death": 140, "transplant": 29}
+    about = {"outcome": "death", "patients": patients, "held_out": patients, "events": events, "warnings": []}
+    place = {"model": "gnn", "cause": "death", "horizon": 1826.25, "low": 0.7, "high": 0.9}
+    held = {"value": 0.9, "low": 0.88, "high": 0.93, "patients": 300}
+    right = {"rows": [{**place, "metric": "auc", "value": 0.8}], "calibrated": [held]}
+    check_scores(about | right, X)
+    many = {"death": 141, "transplant": 29}
+    for wrong in (
+        {"patients": 311},
+        {"events": many},
+        {"rows": [{**place, "metric": "auc", "value": 1.1}]},
+        {"rows": [{**place, "metric": "scaled_ibs", "value": np.inf}]},
+        {"rows": [{**place, "metric": "auc", "value": None}]},
+        {"rows": [{**place, "metric": "auc", "value": 0.8, "low": 0.95}]},
+        {"calibrated": [held | {"value": 0.95}]},
+    ):
+        with pytest.raises(AssertionError):
+            check_scores(about | right | wrong, X)
 
 
 @pytest.mark.slow
@@ -218,20 +432,23 @@ def test_from_the_folder_to_every_answer(name, data_dir, tmp_path, capsys):
     call("pack", name, "--data", data_dir / folder, "--out", packed)
     few, day = ["--members", 1, "--epochs", 1], "1d" if folder == "eicu-demo" else "3d"
     call("fit", packed, "--out", fitted, "--landmarks", day, *few)
-    patient = json.loads((fitted / "split.json").read_text())["test"][0]
+    held_out = json.loads((fitted / "split.json").read_text())["test"]
+    patient = held_out[0]
     answer = json.loads(call("ask", fitted, packed, "--patient", patient, "--json"))
     outcomes = answer["outcomes"]
     assert answer["at_risk"] and sum(answer["known"].values())
     for outcome in outcomes.values():
         check_answer(outcome)
     to = ["--to", "6y"] if "progression" in {one["kind"] for one in outcomes.values()} else []
-    call("predict", fitted, packed, "--at", day, "--horizons", "1d", *to, "--out", table)
+    call("predict", fitted, packed, "--at", day, "--horizons", "12h,1d", *to, "--out", table)
     asked = pl.read_parquet(table)
     assert set(asked["outcome"]) == set(outcomes) and set(asked["split"]) == {"train", "test"}
+    check_table(asked, outcomes)
     found = json.loads(call("evaluate", fitted, packed, "--json", *to))
     scored = {one["outcome"]: one for one in found.get("outcomes", [found])}
     assert set(scored) == set(outcomes)
     for outcome, one in scored.items():
+        check_scores(one, scored_landmarks(packed, outcome, held_out, day))
         assert {"gnn", "null"} <= {row["model"] for row in one["rows"]}, outcome
     if name.startswith("tcga"):  # thousands of genes take six minutes; experiments/fusion.py compares them
         return
