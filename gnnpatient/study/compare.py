@@ -125,9 +125,9 @@ def compare(
     models : sequence of str, optional
         Models to fit besides that of all node types and the unimodal ones; default: all.
     rivals : sequence of str, or mapping of str to estimator, default ()
-        Rivals to fit beside them, by names of `gnnpatient.study.rivals.RIVALS` ("tuned NAME" in tables); or
-        by names of your own, unfitted estimators with ``fit(X)`` and ``forecast(X)``, such as
-        `gnnpatient.study.rivals.OwnCurves`.
+        Rivals to fit beside them, by names of `gnnpatient.study.rivals.RIVALS` ("tuned NAME" in tables) or
+        ``"joint:CODE"``, see `gnnpatient.study.rivals.tuned_rivals`; or by names of your own, unfitted
+        estimators with ``fit(X)`` and ``forecast(X)``, such as `gnnpatient.study.rivals.OwnCurves`.
     configurations : int, optional
         Of each rival by name, drawn, the defaults among them; the best on inner folds is refitted. Default
         20. Not without such a rival.

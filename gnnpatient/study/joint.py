@@ -270,14 +270,10 @@ class JointModel(BaseEstimator):
         return np.asarray(np.maximum(X.at - self._entered(X), 0) / DAY / YEAR)
 
     def _values(self, X: Landmarks, until: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Years since entry and values known by `until` (seconds), a row a landmark, nan behind them."""
+        """Years since entry and values as known at `until` (seconds), a row a landmark, nan behind them."""
         events, first = X.cohort.events[self.node_], self._entered(X)
-        begin, end = events.ptr[X.patient], events.ptr[X.patient + 1]
-        count = end - begin
-        row = np.repeat(np.arange(len(X)), count)
-        place = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count) + np.repeat(begin, count)
-        kept = (events.code[place] == self.place_) & (events.known[place] <= until[row])
-        kept &= np.isfinite(events.value[place])
+        _, row, place = events.visible_rows(X.patient, until)
+        kept = (events.code[place] == self.place_) & np.isfinite(events.value[place])
         row, place = row[kept], place[kept]
         column = np.arange(len(row)) - np.searchsorted(row, row)
         t, value = (np.full((len(X), max(1, column.max(initial=0) + 1)), np.nan) for _ in range(2))

@@ -170,6 +170,26 @@ def test_the_future_moves_no_forecast_and_the_past_does(clinic, fitted):
 
 
 @needs_jmstate
+def test_a_value_that_was_amended_by_then_is_not_read(clinic, fitted):
+    """Before it is amended it counts, and from then on it does not."""
+    cohort, _ = clinic
+    rows, ask, days = cohort.events["lab"], np.arange(TRAIN, TRAIN + 50), [YEAR / 2, YEAR]
+    wrong = rows.known < YEAR / 4 * DAY  # replaced at 9 months
+
+    def asked(value):
+        late = np.where(wrong, int(0.75 * YEAR * DAY), np.iinfo(np.int64).max)
+        events = {
+            **cohort.events,
+            "lab": replace(rows, value=np.where(wrong, value, rows.value), replaced=late),
+        }
+        amended = replace(cohort, events=events)
+        return [fitted.forecast(amended.at(day, patient=ask))["death"].incidence for day in days]
+
+    early, late = zip(asked(np.float32(20)), asked(np.float32(90)), strict=True)
+    assert not np.array_equal(*early, equal_nan=True) and np.array_equal(*late, equal_nan=True)
+
+
+@needs_jmstate
 def test_alone_or_together(clinic, fitted):
     cohort, _ = clinic
     X = cohort.landmarks(np.arange(TRAIN, TRAIN + 200), times=AT).followed("death")
