@@ -292,10 +292,11 @@ def _show_coverage(scores: Evaluation) -> None:
     if not scores.calibrated:
         return
     size = {"time bound": "mean bound, days", "set": "mean classes", "interval": "mean width"}
-    first = scores.calibrated[0]
+    first, grouped = scores.calibrated[0], any(row["group"] for row in scores.calibrated)
     lines = [
         (
             row["model"],
+            *([row["group"] or "everybody"] if grouped else []),
             moment_name(row["landmark"], scores.entry),
             str(row["patients"]),
             _figure(row),
@@ -305,7 +306,10 @@ def _show_coverage(scores: Evaluation) -> None:
         for row in scores.calibrated
     ]
     title = f"{scores.outcome}: how often the {first['level']:g} {first['what']} holds"
-    table(title, ["<model", "landmark", "patients", "coverage", "promised", size[first["what"]]], lines)
+    heads = ["<model", *(["<group"] if grouped else []), "landmark", "patients", "coverage", "promised"]
+    table(title, [*heads, size[first["what"]]], lines)
+    if grouped:
+        say("The promise is one on average over everybody: no group has one of its own.")
 
 
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:

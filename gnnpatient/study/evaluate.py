@@ -92,7 +92,7 @@ class Evaluation(Shown):
     board : Scoreboard or None
         The scored risks, for `curve` and `plot`; no part of JSON.
     calibrated : sequence of dict
-        How often calibrated answers hold, a row a model and landmark, as
+        How often calibrated answers hold, a row a group, model and landmark, as
         `gnnpatient.study.coverage.coverage_rows` gives them; empty where nothing is calibrated.
     """
 
@@ -171,7 +171,8 @@ class Evaluation(Shown):
     @property
     def coverage_sentences(self) -> list[str]:
         """How often calibrated answers hold, a line a model: on average over landmarks."""
-        last = {row["model"]: row for row in self.calibrated}  # the mean over landmarks comes last
+        whole = [row for row in self.calibrated if row["group"] is None]
+        last = {row["model"]: row for row in whole}  # the mean over landmarks comes last
         lines = []
         for model, row in last.items():
             if row["value"] is None:
@@ -592,7 +593,7 @@ def evaluate(
         groups=counts,
         gaps=gaps,
         board=board,
-        calibrated=coverage_rows(scored, observed, n=n, seed=seed),
+        calibrated=coverage_rows(scored, observed, groups, n=n, seed=seed),
     )
 
 
