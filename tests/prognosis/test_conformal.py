@@ -300,7 +300,7 @@ def test_coverage_of_a_group_is_that_of_its_patients_alone(clinic, fitted, capsy
     assert line.startswith("gnn: the 0.9 interval holds in ") and f"{values[None]:.3f}" in line
     show_scores(missed)
     printed = capsys.readouterr().out
-    assert re.search(rf"gnn +{group} +1 y +\d+ +0\.000 \[", printed) and "no group has one" in printed
+    assert re.search(rf"gnn +{group} +365 d +\d+ +0\.000 \[", printed) and "no group has one" in printed
 
 
 def test_where_every_answer_held_the_interval_is_that_of_so_many_patients(clinic, fitted):
