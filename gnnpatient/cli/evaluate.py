@@ -431,6 +431,7 @@ def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> N
         for (name,), figures in lines.items()
     ]
     table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
+    _show_beside(found)
     if curve:
         head = ["<removed", "from patients", "landmarks without", *metrics]
         lost = [
@@ -440,6 +441,24 @@ def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> N
         table("gnn, with a node type removed from the patients", head, lost)
     for sentence in found.sentences:
         say(sentence)
+
+
+def _show_beside(found: Comparison) -> None:
+    """What the contrasts do not judge: the expected number of events, or being in each state."""
+    from gnnpatient.study.evaluate import moment_name
+
+    rows = [row for row in found.rows if row["metric"] in ("number_scaled_mse", "state_scaled_ibs")]
+    rows = [row for row in rows if row["horizon"] in (None, found.horizons[-1])]
+    if not rows:
+        return
+    days = [moment_name(day, None) for day in dict.fromkeys(row["landmark"] for row in rows)]
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        line = lines.setdefault((row["model"], row["cause"]), {})
+        line[moment_name(row["landmark"], None)] = _figure(row)
+    of = "number of events" if rows[0]["metric"] == "number_scaled_mse" else "being in each state"
+    shown = [(*key, *(figures.get(day, "") for day in days)) for key, figures in lines.items()]
+    table(f"{found.outcome}: {of}, {rows[0]['metric']}; not judged below", ["<model", "<of", *days], shown)
 
 
 def _means(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], dict[str, str]]:

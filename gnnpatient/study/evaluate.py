@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,11 @@ COMPARED = (  # between two models
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
 MAX_LINES = 24  # of the table in a notebook
+BESIDE: Mapping[str, Callable[..., tuple[list[dict[str, Any]], list[str]]]] = {
+    "recurrent": event_counts,
+    "states": occupation_scores,
+}
+"""By the kind of an outcome, what is scored beside its curves: the number of events, or each state."""
 _KEYS = ("model", "metric", "landmark", "horizon", "cause", "group", "censoring")  # what a figure is of
 MAX_NAMED = 3  # figures that are named in a warning
 MAX_SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
@@ -571,11 +576,9 @@ def evaluate(
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
         between = between_visits(scored, outcome, horizons, pairs, n=n, seed=seed)
         rows, warnings = rows + second + between, warnings + words
-    if landmarks.cohort.outcomes[outcome].kind == "recurrent":
-        numbers, words = event_counts(scored, outcome, horizons, n=n, seed=seed)
-        rows, warnings = rows + numbers, warnings + words
-    if landmarks.cohort.outcomes[outcome].kind == "states":
-        numbers, words = occupation_scores(scored, outcome, horizons, n=n, seed=seed)
+    beside = BESIDE.get(landmarks.cohort.outcomes[outcome].kind)
+    for group in [everybody, *each] if beside else []:
+        numbers, words = beside(scored, outcome, horizons, group=group, n=n, seed=seed)
         rows, warnings = rows + numbers, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
