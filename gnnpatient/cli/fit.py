@@ -92,7 +92,7 @@ def fit_cohort(
     Run
     """
     from gnnpatient.cohort.cohort import open_cohort
-    from gnnpatient.study.check import fit_notes
+    from gnnpatient.study.check import fit_notes, unused_notes
 
     opened, choices = open_cohort(cohort), _in_days(choices)
     # An outcome that is not there is refused before torch is loaded.
@@ -101,7 +101,7 @@ def fit_cohort(
 
     ready = resume and (out / "model" / "config.json").is_file()
     all_outcomes = choices.get("outcomes") is None and not (out / "run.json").is_file()
-    for line in fit_notes(opened, all_outcomes=all_outcomes):
+    for line in fit_notes(opened, all_outcomes=all_outcomes) + unused_notes(opened, choices):
         note(line)
     with Bars() as progress:
         run = fit_run(opened, out, choices, device=device, resume=resume, progress=progress)

@@ -232,6 +232,6 @@ class Recurrent(Survival):
         entry = np.asarray(at_entry)[patient]
         free = self.under_observation(patient, entry)
         number = self.truth(patient[free], entry[free])["number"]
-        steps[f"patients with {self.recurs} after entry"] = int((number > 0).sum())
-        steps[f"{self.recurs}, all of them"] = int(number.sum())
+        steps[f"with {self.recurs} after entry"] = int((number > 0).sum())
+        steps[f"events of {self.recurs}"] = int(number.sum())
         return steps

@@ -227,4 +227,6 @@ class States(Survival):
         steps = super().flow(at_entry, enters)
         seen = enters[self.owner] & (self.time[self.owner] != NEVER)
         times = np.bincount(self.state[seen], minlength=len(self.states))
-        return steps | {f"{name}, entered": int(n) for name, n in zip(self.states, times, strict=True) if n}
+        return steps | {
+            f"entries into {name}": int(n) for name, n in zip(self.states, times, strict=True) if n
+        }

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from gnnpatient.errors import InputError
+from gnnpatient.ingest.cells import MISSING
 from gnnpatient.ingest.columns import one_each, take
 from gnnpatient.ingest.source import SourceTables, TableView
 from gnnpatient.readers.tables import fits
@@ -25,6 +26,7 @@ ROWS_THAT_CHANGE = (
 )
 """How an outcome of several rows a patient is written, for messages."""
 
+_ALIKE = 0.6  # of 1, from which on a cell may be a word that is spelled otherwise
 _YES_NO = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
 
@@ -199,14 +201,7 @@ def read_classes(
     if outcome.classes:
         meaning = {cell: outcome.class_names.index(word) for cell, word in outcome.classes.items()}
         cells = _as_named(view.text(outcome.column, meaning), meaning)
-        other = cells.set(cells.is_in(list(meaning)).fill_null(False), None)
-        alike = other.str.strip_chars().str.to_lowercase().is_in([w.strip().lower() for w in meaning])
-        if n := int(alike.sum()):
-            view.source.flag(
-                f"{view.table}: outcome {name!r}: {n} cell(s) differ in case or blanks only from a word of "
-                "classes; not looked for, as the spec does not name them",
-                decides=True,
-            )
+        _flag_unnamed_cells(view, name, outcome, cells.filter(owner >= 0))
     else:
         meaning, cells = _YES_NO, view.symbols(outcome.column).str.to_lowercase()
         if (unknown := cells.is_not_null() & ~cells.is_in(list(meaning))).any():
@@ -217,6 +212,30 @@ def read_classes(
             )
     label = cells.replace_strict(list(meaning), list(meaning.values()), default=None, return_dtype=pl.Int16)
     return take(label.fill_null(-1).to_numpy(), one_each(view, outcome.column, label, owner, count), -1)
+
+
+def _flag_unnamed_cells(view: TableView, name: str, outcome: DiagnosisSpec, cells: pl.Series) -> None:
+    """Flag cells that the spec gives no meaning, with the word that each is nearest to.
+
+    Of an order no cell should be left out; a word of classes may be spelled otherwise.
+    """
+    words = {word.strip().casefold(): word for word in outcome.classes}
+    other = cells.filter(~cells.is_in([*outcome.classes, *MISSING]).fill_null(True)).value_counts()
+    if not len(other):
+        return
+    count, key = dict[str | None, int](), "ordered" if outcome.ordered else "classes"
+    for cell, n in other.iter_rows():
+        alike = difflib.get_close_matches(cell[:200].strip().casefold(), words, n=1, cutoff=_ALIKE)
+        nearest = words[alike[0]] if alike else None
+        count[nearest] = count.get(nearest, 0) + n
+    few = count.pop(None, 0)
+    nearest = [f"{n} nearest to {word!r}" for word, n in sorted(count.items(), key=lambda one: -one[1])]
+    what = ", ".join(nearest + [f"{few} like none"] * bool(few))
+    view.source.flag(
+        f"{view.table}: outcome {name!r}: {sum(count.values()) + few} cell(s) are no word of {key}, so not "
+        f"looked for: {what}; a word spelled otherwise, or a class left out?",
+        decides=bool(outcome.ordered or count),
+    )
 
 
 def _as_named(cells: pl.Series, words: Collection[str]) -> pl.Series:

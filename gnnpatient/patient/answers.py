@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Low and high of the model spread, (landmark,) each; None with fewer than five members.
 Band = tuple[np.ndarray, np.ndarray] | None
+MODEL_SPREAD = "model spread"  # what low and high are, in JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +77,9 @@ class CurveAnswer:
         Returns
         -------
         dict
-            kind, times (days), event_free, incidence, low and high (model spread) by cause, and time_lost:
-            the mean days that each cause takes up to each time; given_event_free (days) where that was asked;
+            kind, times (days), event_free, incidence, low and high by cause, and band: what these are, always
+            the model spread, calibrated or not; time_lost: the mean days that each cause takes up to each
+            time; given_event_free (days) where that was asked;
             calibrated: None, or level, days event-free at least, the cutoff up to which that is bounded, the
             promise of the method, and the number of patients; and the statement in words.
         """
@@ -92,6 +94,7 @@ class CurveAnswer:
             "incidence": {cause: f.risks(f.times, cause)[0].tolist() for cause in f.causes},
             "low": low if spread else None,
             "high": high if spread else None,
+            "band": MODEL_SPREAD if spread else None,
             "time_lost": {c: [float(f.time_lost(c, t)[0]) for t in f.times.tolist()] for c in f.causes},
             "calibrated": _time_bound(f),
             "statement": self.statement,
@@ -258,8 +261,9 @@ class ClassAnswer:
         Returns
         -------
         dict
-            kind, probability, low and high (model spread) by class; of ordered classes and of labels also
-            form, "ordered" or "labels": labels do not sum to one, and one that is known already is left out;
+            kind, probability, low and high by class, and band: what these are, always the model spread,
+            calibrated or not; of ordered classes and of labels also form, "ordered" or "labels": labels do
+            not sum to one, and one that is known already is left out;
             calibrated: None, or level, the set of classes, the promise of the method, and the number of
             patients; and the statement in words.
         """
@@ -273,6 +277,7 @@ class ClassAnswer:
             "probability": {c: float(f.risk(c)[0]) for c in open_},
             "low": low or None,
             "high": high or None,
+            "band": MODEL_SPREAD if low else None,
             "calibrated": _class_set(f),
             "statement": self.statement,
         }
@@ -532,7 +537,7 @@ def answer(
     ------
     InputError
         When the patient, the outcome or the model is not there, the cohort was changed since it was packed,
-        or `given` is beyond the forecast, or no outcome has a curve.
+        `given` is beyond the forecast or no outcome has a curve, or `to` is given and none is a value.
 
     See Also
     --------
@@ -544,6 +549,10 @@ def answer(
     predictor, names = fitted.predictor, fitted.outcome_names(outcome)
     X = cohort.landmarks(patient, [at]) if at is not None else last_moment(cohort, patient, names)
     if to is not None:
+        if not any(fitted.heads[name]["kind"] == "progression" for name in names):
+            raise InputError(
+                f"--to: a value is asked for by it, and {' and '.join(names)} is none; leave it out"
+            )
         X = Landmarks(cohort, X.patient, X.at, X.at + after_landmark(to))
     forecasts = predictor.forecast(X, device=device)
     known = {kind: len(cohort.events[kind].visible_rows(X.patient, X.at)[2]) for kind in cohort.spec.nodes}

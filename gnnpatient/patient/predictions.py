@@ -270,6 +270,11 @@ def _refuse_choices(
     needs = {name: KINDS[fitted.heads[name]["kind"]].needs for name in (*own_moments, *on_days)}
     curves = [name for name, option in needs.items() if option == "horizons" and not to]
     values = [name for name, option in needs.items() if option == "to" and not horizons]
+    for option, times in (("horizons", horizons), ("to", to)):
+        if times and option not in needs.values():
+            raise InputError(
+                f"--{option}: no outcome of this model takes it ({', '.join(names)}); leave it out"
+            )
     if on_days and at is None:
         where = "--at, as in entry,1y,3y" if _seen_later(cohort) else "--at entry (nothing is seen later)"
         if values and not curves and not to:

@@ -104,7 +104,9 @@ class PrognosisModel(BaseEstimator):
         Column of groups that count alike in the fit, however many patients they have: a category of the
         baseline covariates or ``"group"``, by one over the number of training patients of each; or a number
         of the covariates that is the weight itself. Default: every patient counts the same. What is learned
-        is no longer the risk in a population like that of training.
+        is no longer the risk in a population like that of training. Bounds, intervals and sets are calibrated
+        on patients as they are, each counting the same: what is promised holds among them on average, not in
+        each group.
     seed : int
         Seed of all draws.
     device : str

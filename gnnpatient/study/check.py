@@ -158,6 +158,37 @@ def fit_notes(cohort: Cohort, *, all_outcomes: bool = True) -> list[str]:
     return lines
 
 
+def unused_notes(cohort: Cohort, choices: Mapping[str, Any]) -> list[str]:
+    """Say which choices of a fit do nothing with its outcomes and families.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    choices : mapping
+        As for `gnnpatient.prognosis.run.fit_run`.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from gnnpatient.datasets.shipped import pbc
+    >>> unused_notes(pbc(), {"families": ["linear"], "epochs": 5, "horizon": 365.0})
+    ['epochs does nothing here: it is of networks, and the graph is not among the families']
+    """
+    outcomes = cohort.outcomes_with_model(choices.get("outcomes"))
+    lines = []
+    if "epochs" in choices and "graph" not in choices.get("families", ("graph",)):
+        lines.append("epochs does nothing here: it is of networks, and the graph is not among the families")
+    ends = [one for one in outcomes.values() if one.has_curve or one.kind == "progression"]
+    if choices.get("horizon") is not None and not ends:
+        lines.append(f"horizon does nothing here: {' and '.join(outcomes)} has none to choose")
+    if choices.get("landmarks", "random") != "random" and all(o.has_own_moments for o in outcomes.values()):
+        lines.append(f"landmarks does nothing here: {' and '.join(outcomes)} has prediction times of its own")
+    return lines
+
+
 def decisive_flags(cohort: Cohort, limit: int = 60) -> list[str]:
     """The flags that may decide a result.
 

@@ -70,7 +70,7 @@ from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import observed_reach
-from gnnpatient.study.rivals import PUBLISHED_BUDGET, told_of, tuned_rivals
+from gnnpatient.study.rivals import PUBLISHED_BUDGET, TunedRival, told_of, tuned_rivals
 from gnnpatient.study.scoreboard import TOGETHER, Model, ModelRisks, ObservedOutcome, scored_grid
 from gnnpatient.times import days
 
@@ -92,7 +92,7 @@ def compare(
     modalities: Mapping[str, Sequence[str]] | None = None,
     models: Sequence[str] | None = None,
     rivals: Sequence[str] | Mapping[str, Any] = (),
-    configurations: int = PUBLISHED_BUDGET,
+    configurations: int | None = None,
     landmarks: Sequence[float | str] | None = None,
     horizons: Sequence[float] | None = None,
     to: float | str | None = None,
@@ -129,8 +129,9 @@ def compare(
         Rivals to fit beside them, by names of `gnnpatient.study.rivals.RIVALS` ("tuned NAME" in tables); or
         by names of your own, unfitted estimators with ``fit(X)`` and ``forecast(X)``, such as
         `gnnpatient.study.rivals.OwnCurves`.
-    configurations : int, default 20
-        Of each rival by name, drawn, the defaults among them; the best on inner folds is refitted.
+    configurations : int, optional
+        Of each rival by name, drawn, the defaults among them; the best on inner folds is refitted. Default
+        20. Not without such a rival.
     landmarks : sequence of float or "entry", optional
         Days at which models are scored; default: entry, and where anything becomes known after it 1, 3 and 5
         years, or quarters of a shorter follow-up.
@@ -173,8 +174,8 @@ def compare(
     ------
     InputError
         When a name is unknown, fewer than two node types have rows, a node type is in two modalities, a group
-        is on both sides of a fold, a side is empty, nobody is at risk at the landmarks, or the budget is too
-        small for any comparison.
+        is on both sides of a fold, a side is empty, nobody is at risk at the landmarks, the budget is too
+        small for any comparison, or configurations are of no rival.
     """
     start = clock()
     if budget is not None and not budget > 0:
@@ -191,10 +192,16 @@ def compare(
     late = models is None or "late" in models
     ahead = None if to is None else days(to)
     scored_landmarks(cohort, np.zeros(0, np.int64), outcome, at, ahead)  # refuses a time that does not fit
-    options = {"horizon": until[-1] if until else None, "budget": configurations, "inner": inner, "to": ahead}
+    tries = PUBLISHED_BUDGET if configurations is None else configurations
+    options = {"horizon": until[-1] if until else None, "budget": tries, "inner": inner, "to": ahead}
     options |= {name: shared[name] for name in ("members", "epochs", "seed", "device")}
     options["min_patients"] = shared.get("min_patients", FitConfig.min_patients)
     beside = tuned_rivals(rivals, cohort.outcomes[outcome].kind, outcome, **options)
+    if configurations is not None and not any(isinstance(one, TunedRival) for one in beside.values()):
+        raise InputError(
+            f"configurations {configurations}: no rival here is chosen among some; name one that is "
+            "(--rivals), or leave it out"
+        )
     if taken := [name for name in beside if name in {*fitted, *RESERVED}]:
         raise InputError(f"rival {taken[0]!r}: the name of a model here; call yours otherwise")
     about = cohort, outcome, cause, parts, fitted, late, at, until, ahead, inner, seed, beside

@@ -27,7 +27,7 @@ from gnnpatient.prognosis.run import (
 from gnnpatient.progress import Progress, shown
 from gnnpatient.show import Shown, Summary, counted
 from gnnpatient.study.baselines import COMPARATORS, tell_saw
-from gnnpatient.study.evaluate import Evaluation, evaluate
+from gnnpatient.study.evaluate import Evaluation, evaluate, scored_parts
 from gnnpatient.study.fitted import NO_GRAPH, family_models
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
 from gnnpatient.study.models import (
@@ -457,6 +457,9 @@ def _cross_validate(
     """Fit and forecast in each fold, then score all folds together."""
     cohort, outcome = setting.cohort, setting.outcome
     sides = [_sides(setting, fold) for fold in splits]
+    held_out = np.unique(np.concatenate([fold.test for fold in splits]))
+    scored = scored_landmarks(cohort, held_out, outcome, setting.at, setting.to)
+    scored_parts(scored, outcome, by, censoring)  # what is wrong is said before anything is fitted
     comparators = tuple(COMPARATORS[cohort.outcomes[outcome].kind])
     step = _Steps(len(splits), [*models, comparators[0]], progress)
     parts, answers, counts = [], [], []

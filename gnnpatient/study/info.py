@@ -13,7 +13,8 @@ from gnnpatient.files import is_sealed
 from gnnpatient.prognosis.summary import ModelSummary, RunSummary, summarise_model, summarise_run
 
 MANIFEST_KEYS = ("spec", "spec_hash", "schema", "patients", "rows", "codes", "flow")
-OUTCOME_STEPS = ("event", "censored", "label", "with ")  # how the flow's steps begin that count outcomes
+# how the flow's steps begin that count outcomes
+OUTCOME_STEPS = ("event", "censored", "label", "with ", "entries into ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,8 @@ class CohortInfo:
     codes : mapping of str to int
         How many different codes each node type has.
     outcomes : mapping of str to mapping of str to int
-        Of each outcome, how many patients had each event, were censored, or have each label.
+        Of each outcome, how many patients had each event, were censored, or have each label; of what recurs
+        how many events there are, and of several states how often each was entered.
     """
 
     cohort: str

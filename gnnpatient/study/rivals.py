@@ -56,6 +56,7 @@ PUBLISHED_BUDGET = 20  # configurations of each rival in a published table
 SCORED_TIMES = 10  # landmark times of an inner fold at which configurations are compared
 JOINT = "joint:"  # before the code of a value
 MAX_CONTEXT = 10_000  # rows that an in-context model is given
+ROUNDING = 1e-3  # by which probabilities of a classifier of one's own may be off
 
 
 # ---- what is drawn
@@ -647,6 +648,7 @@ class TableClassifier(Protocol):
         Returns
         -------
         (row, class) array
+            From 0 to 1, a row sums to 1; anything else is refused.
         """
 
 
@@ -735,9 +737,32 @@ class _OwnClasses:
 
 
 def _by_class(model: Any, x: np.ndarray, classes: int) -> np.ndarray:
-    out = np.zeros((len(x), classes))
-    if len(x):
-        out[:, np.asarray(model.classes_).astype(int)] = model.predict_proba(x)
+    """Probability of each class by a classifier of the user's own, once it is seen that it gave some."""
+    out, name = np.zeros((len(x), classes)), type(model).__name__
+    if not len(x):
+        return out
+    learned = np.asarray(getattr(model, "classes_", ()))
+    if not len(learned) or not np.isin(learned, np.arange(classes)).all() or len(set(learned)) < len(learned):
+        raise InputError(
+            f"{name}.classes_: {learned.tolist()}; must be those of the y that its fit was given"
+        )
+    told = f"{name}.predict_proba of {len(x)} rows and {x.shape[1]} columns"
+    try:
+        given = np.asarray(model.predict_proba(x), np.float64)
+    except Exception as error:
+        raise InputError(f"{told}: {type(error).__name__}: {error}") from error
+    if given.shape != (shape := (len(x), len(learned))):
+        raise InputError(f"{told} gave {given.shape}; must be {shape}, a column each of its classes_")
+    if lost := int((~np.isfinite(given)).any(1).sum()):
+        raise InputError(f"{told} gave {lost} rows that are not finite; must be probabilities")
+    low, high = float(given.min()), float(given.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(f"{told} gave {low:.4g} to {high:.4g}; must be probabilities, from 0 to 1")
+    total = given.sum(1)
+    far = float(total[np.abs(total - 1).argmax()])
+    if abs(far - 1) > ROUNDING:
+        raise InputError(f"{told} gave a row with the sum {far:.4g}; the classes of a row must sum to 1")
+    out[:, learned.astype(int)] = given.clip(0, 1)
     return out
 
 

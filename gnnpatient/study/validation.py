@@ -211,10 +211,11 @@ def evaluate_outcomes(
     Raises
     ------
     InputError
-        When no outcome is left, as `evaluate_run` for the last of them.
+        When no outcome is left, as `evaluate_run` for the last of them, or none takes what is given.
     """
     fitted, found, told = FittedModel.open(run), dict[str, Validation](), set[str]()
     refuse_censoring(censoring)
+    _refuse_unused(fitted, cohort, horizons, landmarks, to, censoring, update)
     tell = note or (lambda line: None)
     refusal = InputError("--to is needed: the time after the landmark for which a value is asked, as in 1y")
 
@@ -248,6 +249,33 @@ def evaluate_outcomes(
     if not found:
         raise refusal
     return found
+
+
+def _refuse_unused(
+    fitted: FittedModel,
+    cohort: Cohort,
+    horizons: Sequence[float] | None,
+    landmarks: Sequence[float | str] | None,
+    to: float | str | None,
+    censoring: str,
+    update: str | None,
+) -> None:
+    """Refuse what is given to no outcome of the model."""
+    names = fitted.outcome_names()
+    there = [cohort.outcomes[name] for name in names if name in cohort.outcomes]
+    values = [fitted.heads[name]["kind"] == "progression" for name in names]
+    takes = {
+        "--horizons": (horizons is not None, [one.has_curve for one in there]),
+        "--landmarks": (landmarks is not None, [not one.has_own_moments for one in there]),
+        "--to": (to is not None, values),
+        "--censoring": (censoring != "km", [one.has_course for one in there]),
+        "--update": (update is not None, [not value for value in values]),
+    }
+    for option, (given, taken) in takes.items():
+        if given and taken and not any(taken):
+            raise InputError(
+                f"{option}: no outcome of this model takes it ({', '.join(names)}); leave it out"
+            )
 
 
 def refuse_censoring(censoring: str) -> None:

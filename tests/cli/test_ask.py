@@ -35,7 +35,8 @@ def test_ask(good, ward):
     assert found["missing"] == [kind for kind, n in found["known"].items() if not n]
     death = found["outcomes"]["death"]
     keys = {"kind", "times", "event_free", "incidence", "low", "high", "time_lost", "calibrated", "statement"}
-    assert set(death) == keys and death["kind"] == "survival"
+    assert set(death) == keys | {"band"} and death["kind"] == "survival"
+    assert death["band"] == "model spread" and death["calibrated"] is None  # too few for that
     total = np.array(death["event_free"]) + sum(map(np.array, death["incidence"].values()))
     np.testing.assert_allclose(total, 1, atol=1e-6)
     for cause in ("discharge", "death"):

@@ -313,3 +313,55 @@ def test_a_diagnosis_and_a_task_in_folds(which, outcome, request):
     if which == "stays":
         with pytest.raises(InputError, match="prediction times of its own"):
             cross_validate(cohort, mine, outcome, landmarks=[1.0])
+
+
+def test_what_no_outcome_takes_is_refused(ward, sick, stays, refused, tmp_path):
+    """An option that would do nothing is not taken in silence."""
+    out, none = ("--out", tmp_path / "r.csv"), "no outcome of this model takes it"
+    run, cohort, task = ward / "run", ward / "cohort", stays[0]
+    assert f"--to: {none} (death)" in refused(
+        "predict", run, cohort, "--at", "1", "--horizons", "4", "--to", "1", *out
+    )
+    assert f"--horizons: {none}" in refused("predict", task / "run", task / "cohort", "--horizons", "4", *out)
+    asked = ("ask", run, cohort, "--patient", "p001", "--to", "1d")
+    assert "--to: a value is asked for by it, and death is none" in refused(*asked)
+    few = ("compare", cohort, "--outcome", "death", "--members", 1, "--epochs", 1)
+    assert "configurations 5: no rival here is chosen among some" in refused(*few, "--configurations", 5)
+
+
+def test_what_no_outcome_of_several_takes_is_refused(ward):
+    from types import SimpleNamespace
+
+    from gnnpatient import InputError, open_cohort
+    from gnnpatient.study.fitted import FittedModel
+    from gnnpatient.study.validation import evaluate_outcomes
+
+    fitted, cohort = FittedModel.open(ward / "run"), open_cohort(ward / "cohort")
+    for name, given in {"--to": {"to": 1.0}}.items():
+        with pytest.raises(InputError, match=f"{name}: no outcome of this model takes it"):
+            evaluate_outcomes(fitted, cohort, **given)
+    label = SimpleNamespace(has_curve=False, has_own_moments=True, has_course=False)
+    task = SimpleNamespace(outcomes={"death": label})
+    choices = {"horizons": [4.0], "landmarks": [1.0], "censoring": "cox"}
+    for name, value in choices.items():
+        with pytest.raises(InputError, match=f"--{name}: no outcome of this model takes it"):
+            evaluate_outcomes(fitted, task, **{name: value})
+
+
+def test_fit_says_which_choices_do_nothing(stays, cli, tmp_path):
+    words = (
+        "fit",
+        stays[0] / "cohort",
+        "--out",
+        tmp_path / "run",
+        "--outcome",
+        "mortality",
+        "--family",
+        "linear",
+    )
+    code, _, err = cli(*words, "--members", 1, "--epochs", 3, "--horizon", "5d", "--landmarks", "entry,2d")
+    assert code == 0
+    for name in ("epochs", "horizon", "landmarks"):
+        assert f"{name} does nothing here" in err
+    code, _, err = cli(*words[:3], tmp_path / "other", *words[4:], "--members", 1)
+    assert code == 0 and "does nothing here" not in err

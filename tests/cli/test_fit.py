@@ -40,7 +40,7 @@ def test_a_model_of_a_diagnosis_alone(sick, good, tmp_path):
         rows = list(csv.DictReader(file))
     assert {row["horizon"] for row in rows} == {row["low"] for row in rows} == {""}
     found = good("ask", run, folder / "cohort", "--patient", rows[0]["id"], "--json")["outcomes"]["icu"]
-    assert found["low"] is found["high"] is None
+    assert found["low"] is found["high"] is found["band"] is None
     assert {row["model"] for row in good("evaluate", run, folder / "cohort", "--json")["rows"]} > {"logistic"}
 
 

@@ -127,6 +127,7 @@ def test_predict_and_ask_a_diagnosis(sick, good, refused, tmp_path):
     assert found["icu"]["probability"]["yes"] == pytest.approx(yes["risk"][0], abs=1e-6)
     for name, p in found["icu"]["probability"].items():
         assert found["icu"]["low"][name] <= p <= found["icu"]["high"][name]
+    assert found["icu"]["band"] == "model spread"
     assert good(*ask, "--outcome", "icu", "--json")["outcomes"].keys() == {"icu"}
     text = good(*ask, "--outcome", "icu")
     assert f"{found['icu']['probability']['yes'] * 100:.0f} %" in text and "spread" not in text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gnnpatient import InputError, open_cohort, read_cohort
+from gnnpatient.study.info import folder_info
 
 HEAD = 'cohort = "c"\n[patient]\ntable = "people.csv"\nkey = "id"\n'
 OUT = '[outcomes.falls]\nkind = "survival"\ntable = "people.csv"\nrecurrent = true\n'
@@ -91,7 +92,10 @@ def test_two_rows_at_one_moment_are_one_event_and_one_after_the_end_none(tmp_pat
     assert cohort.at(0).followed("falls").outcome("falls")["number"].tolist() == [2, 1]
     steps = {step["step"]: step["n"] for step in cohort.flow()}
     assert steps["fall after the end, not counted"] == 1
-    assert steps["fall, all of them"] == 3 and steps["patients with fall after entry"] == 2
+    assert steps["events of fall"] == 3 and steps["with fall after entry"] == 2
+    cohort.save(tmp_path / "packed")
+    told = folder_info(tmp_path / "packed").outcomes["falls"]
+    assert told["events of fall"] == 3 and told["with fall after entry"] == 2 and told["death"] == 1
 
 
 def test_a_later_event_changes_no_earlier_answer(tmp_path):

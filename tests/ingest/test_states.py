@@ -5,6 +5,7 @@ import random
 import pytest
 
 from gnnpatient import InputError, open_cohort, read_cohort
+from gnnpatient.study.info import folder_info
 
 HEAD = 'cohort = "c"\n[patient]\ntable = "wide.csv"\nkey = "id"\n'
 OUT = (
@@ -98,6 +99,8 @@ def test_every_change_is_kept(tmp_path, layout, day):
     again = open_cohort(tmp_path / "packed")
     again.verify()
     assert (again.at(day).followed("course").outcome("course") == X.outcome("course")).all()
+    told, entered = folder_info(tmp_path / "packed").outcomes["course"], [to for c, _ in some for _, to in c]
+    assert [told[f"entries into {name}"] for name in STATES] == [entered.count(k) for k in range(3)]
 
 
 def test_a_path_that_states_do_not_allow_is_refused(tmp_path):

@@ -167,7 +167,35 @@ def test_groups_are_compared_without_blanks_and_near_ones_are_told(read):
     assert len(np.unique(cohort.groups)) == 4
     assert told(cohort, "people.csv: 1 group(s) differ from another in case or blanks only; kept apart")
     assert cohort.outcomes["ill"].label.tolist() == [1, -1, -1, -1, -1, -1]
-    assert told(cohort, "outcome 'ill': 2 cell(s) differ in case or blanks only from a word of classes")
+    assert told(cohort, "outcome 'ill': 3 cell(s) are no word of classes", ": 2 nearest to 'y', 1 nearest to")
+
+
+def stages(read, cells: str, ordered: str):
+    """The same with a stage, whose cells come one a patient."""
+    head, rows = (
+        "id,age,level,site,state,end,label\n",
+        [f"p{i},1,,,s,1,{x}" for i, x in enumerate(cells.split("|"))],
+    )
+    spec = SPEC.replace('classes = { WORD = "no", y = "yes" }', f"ordered = {ordered}").replace("WORD", "s")
+    return read(spec, people=head + "\n".join(rows) + "\n", labs="id,day,code,value,unit\np1,1,K,1,u\n")
+
+
+def test_a_cell_that_an_order_leaves_out_is_counted_and_the_nearest_is_named(read):
+    cohort = stages(read, 'I|II|III|"III "|iii|IV|unclear||NA', '["I", "II", "III", "IV"]')
+    assert cohort.outcomes["ill"].label.tolist() == [0, 1, 2, -1, -1, 3, -1, -1, -1]
+    (flag,) = told(cohort, "outcome 'ill'")
+    assert "3 cell(s) are no word of ordered, so not looked for: 2 nearest to 'III', 1 like none" in flag
+    assert flag in cohort.report["decisive"] and "iii" not in flag and "unclear" not in flag
+    (flag,) = told(stages(read, "I|II|III|3|3|IV", '["I", "II", "IV"]'), "outcome 'ill'")
+    assert "3 cell(s)" in flag and ": 1 nearest to 'II', 2 like none" in flag
+    assert not told(stages(read, 'I|II|III|IV||"NA"', '["I", "II", "III", "IV"]'), "no word of")
+
+
+def test_cells_that_are_like_no_class_are_counted_but_need_not_decide(read):
+    people = "id,age,level,site,state,end,label\na,1,,,n,1,y\nb,1,,,n,1,n\nc,1,,,n,1,unclear\n"
+    cohort = read(SPEC.replace("WORD", "n"), people=people, labs="id,day,code,value,unit\na,1,K,1,u\n")
+    (flag,) = told(cohort, "1 cell(s) are no word of classes", ": 1 like none")
+    assert flag not in cohort.report["decisive"]
 
 
 def test_yes_and_no_that_are_not_given_are_counted(read):

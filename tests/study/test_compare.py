@@ -772,3 +772,6 @@ def test_rivals_that_cannot_be_are_refused_before_a_fit(tmp_path):
         judged(cohort, rivals={"gnn": SimpleNamespace(fit=print, forecast=print)})
     with pytest.raises(InputError, match="configurations 0; must be >= 1"):
         judged(cohort, rivals=["cox"], configurations=0)
+    for rivals in ((), ["mine=sklearn.naive_bayes:GaussianNB"]):
+        with pytest.raises(InputError, match="configurations 3: no rival here is chosen among some"):
+            judged(cohort, rivals=rivals, configurations=3)

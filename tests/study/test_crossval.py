@@ -221,6 +221,8 @@ def test_refusals_of_cross_validate(pbc):
     refused('give "random", or days', fit_at="entry")
     refused("nobody at risk at the landmarks", landmarks=[20_000.0])
     refused("name at least one", landmarks=[])
+    refused("unknown column 'sx'", by=["sx"])
+    refused("censoring 'weibull'; must be km or cox", censoring="weibull")
     refused("n_splits = 1 for", folds=1)
     with pytest.raises(TypeError, match=r"Landmarks where a cohort is wanted; theirs is X.cohort"):
         cross_validate(pbc.at(0), {"mine": spy}, "death")

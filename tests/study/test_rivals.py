@@ -19,6 +19,8 @@ from gnnpatient.study.rivals import (
     OwnCurves,
     Range,
     TunedRival,
+    _OwnClasses,
+    _OwnHazards,
     configurations,
     find_class,
     tuned_rivals,
@@ -350,6 +352,60 @@ def test_what_a_classifier_of_ones_own_cannot_take_is_told_as_its_own(train, tmp
         tuned_rivals([f"mine={file}:Needs"], "survival", "death")
     with pytest.raises(InputError, match=r"has no name; give NAME=FILE\.py:CLASS"):
         tuned_rivals([f"={file}:Full"], "survival", "death")
+
+
+class Gives:
+    """Of one's own: knows two classes, and says of each row what it was told to say."""
+
+    def __init__(self, gives, classes=(0, 1)):
+        self.gives, self.classes_ = gives, np.array(classes)
+
+    def predict_proba(self, x):
+        return self.gives(len(x))
+
+
+WRONG = {
+    r"gave \(4, 3\); must be \(4, 2\)": lambda n: np.full((n, 3), 1 / 3),
+    r"gave \(3, 2\); must be \(4, 2\)": lambda n: np.full((n - 1, 2), 0.5),
+    r"gave \(4,\); must be \(4, 2\)": lambda n: np.full(n, 0.5),
+    "gave 1 rows that are not finite": lambda n: np.array([[np.nan, 0.5]] + [[0.5, 0.5]] * (n - 1)),
+    "gave -0.5 to 1.5; must be probabilities": lambda n: np.tile([-0.5, 1.5], (n, 1)),
+    "gave a row with the sum 1.8; the classes of a row": lambda n: np.array(
+        [[0.5, 0.5]] * (n - 1) + [[0.9, 0.9]]
+    ),
+    "KeyError: 'rows'": lambda n: {}["rows"],
+}
+
+
+@pytest.mark.parametrize("match", WRONG)
+@pytest.mark.parametrize("survival", [True, False])
+def test_what_is_no_probability_is_refused(match, survival):
+    made, x = Gives(WRONG[match]), np.zeros((4, 2))
+    with pytest.raises(
+        InputError, match=rf"Gives\.predict_proba of 4 rows and {3 if survival else 2} columns"
+    ):
+        answer_of(made, x, survival)
+    with pytest.raises(InputError, match=match):
+        answer_of(made, x, survival)
+
+
+def answer_of(made, x, survival):
+    """Of two causes up to day 20, or of three classes."""
+    if survival:
+        return _OwnHazards(made, np.array([10.0, 20.0]), 2).incidence(x, np.array([0.0, 20.0]))
+    return _OwnClasses(made, 3).probability(x)
+
+
+@pytest.mark.parametrize("classes", [(0, 7), ("no", "yes"), (1, 1), ()])
+def test_classes_that_were_not_taught_are_refused(classes):
+    made = Gives(lambda n: np.full((n, 2), 0.5), classes)
+    with pytest.raises(InputError, match=r"Gives\.classes_: .*; must be those of the y"):
+        answer_of(made, np.zeros((4, 2)), survival=False)
+
+
+def test_rounding_is_no_fault():
+    made = Gives(lambda n: np.tile(np.array([-1e-7, 1 + 1e-7]), (n, 1)), (0, 2))
+    assert answer_of(made, np.zeros((4, 2)), survival=False).tolist() == [[0.0, 0.0, 1.0]] * 4
 
 
 def test_values_and_timing_part_the_history(pbc, train):
