@@ -6,10 +6,10 @@ Last seen: see results/ablations.md (command, machine, time and figures); what w
     python experiments/ablations.py --work W --worlds exposure,order --cohorts pbc --jobs 2 --table TABLE
 
 The network alone (`families=("graph",)`) with everything, then without one relation, with one of the four
-statistics of its pools always 0, or as another layer, on the same patients: simulated cohorts are scored by
-R2 with the true log hazard (worlds.py), real ones by scaled IBS in folds (pooled.py). A family left out of
-the stack needs no fit of its own: without the graph the weights are those learned without it, else those of
-the others in the same proportions. Resumable.
+statistics of its pools (and two of them) always 0, or as another layer, on the same patients: simulated
+cohorts are scored by R2 with the true log hazard (worlds.py), real ones by scaled IBS in folds (pooled.py). A
+family left out of the stack needs no fit of its own: without the graph the weights are those learned without
+it, else those of the others in the same proportions. Resumable.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from gnnpatient.model.table import RELATIONS
 
 WHOLE = "network"
 STATISTICS = ("mean", "scaled sum", "maximum", "spread")  # in the order of `pool.summary`
+BOTH = "mean and scaled sum"  # which one of them alone can stand for
 
 
 def variants() -> dict[str, dict[str, Any]]:
@@ -43,7 +44,7 @@ def variants() -> dict[str, dict[str, Any]]:
         rest = tuple(other for other in RELATIONS if other != name)
         found[f"without {name}"] = {**alone, "relations": rest}
     found["without relations"] = {**alone, "relations": ()}
-    found |= {f"without {name}": alone for name in STATISTICS}  # see `ablated`
+    found |= {f"without {name}": alone for name in (*STATISTICS, BOTH)}  # see `ablated`
     found |= {
         f"as {conv}": {**alone, "conv": conv} for conv in ("sage", "gatv2", "hgt", "transformer", "gru")
     }
@@ -51,13 +52,14 @@ def variants() -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def pooled_without(statistic: str) -> Iterator[None]:
-    """Let one statistic of every pool be 0, in fit and forecast."""
-    whole, position = pools.summary, STATISTICS.index(statistic)
+def pooled_without(statistics: str) -> Iterator[None]:
+    """Let one statistic of every pool, or two, be 0, in fit and forecast."""
+    whole, positions = pools.summary, [STATISTICS.index(name) for name in statistics.split(" and ")]
 
     def rest(x: Tensor, group: Tensor, count: Tensor) -> Tensor:
         parts = list(whole(x, group, count).split(x.shape[1], 1))
-        parts[position] = 0 * parts[position]
+        for position in positions:
+            parts[position] = 0 * parts[position]
         return torch.cat(parts, 1)
 
     pools.summary = rest
@@ -71,7 +73,7 @@ def ablated(run: Callable[[Any], list[dict[str, Any]]], task: Any) -> list[dict[
     """Run a task; the pools are no parameter of the model, so that a statistic is taken away here."""
     variant = getattr(task, "variant", None) or task.model
     statistic = variant.removeprefix("without ")
-    with pooled_without(statistic) if statistic in STATISTICS else nullcontext():
+    with pooled_without(statistic) if statistic in (*STATISTICS, BOTH) else nullcontext():
         return run(task)
 
 

@@ -126,7 +126,7 @@ def run(doc: str | None, name: str, studies: Mapping[str, Study]) -> None:
     parser.add_argument("--cohort", choices=list(studies), default=next(iter(studies)))
     parser.add_argument("--folds", type=Path, help="parquet of repeat, fold, id; default: five are made")
     parser.add_argument("--outcome", help="default: that of the study")
-    parser.add_argument("--models", default="gnn,cox", help="gnn, and rivals by name")
+    parser.add_argument("--models", help="gnn, and rivals by name; default: gnn and the linear rival")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--configurations", type=int, default=PUBLISHED_BUDGET, help="of each rival")
@@ -143,6 +143,7 @@ def run(doc: str | None, name: str, studies: Mapping[str, Study]) -> None:
         if args.outcome:
             study = replace(study, outcome=cohort.check_outcome(args.outcome))
         kind = cohort.outcomes[study.outcome].kind
+        args.models = args.models or ("gnn,cox" if kind == "survival" else "gnn,logistic")
         models_of(args.models.split(","), study, kind, args, args.seed)  # a wrong name is refused now
         if args.folds:
             folds = read_folds(args.folds, cohort, args.repeats)

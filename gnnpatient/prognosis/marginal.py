@@ -117,7 +117,7 @@ def landmark_marginals(
     days, tables = [], []
     for one in np.unique(group):
         rows = group == one
-        if len(np.unique(landmarks.patient[rows & target.known])) >= max(MIN_REMAINING, TABLE_FACTOR * least):
+        if len(np.unique(landmarks.patient[rows & target.tells])) >= max(MIN_REMAINING, TABLE_FACTOR * least):
             day = (
                 np.nan if one < 0 else float(f"{np.average(landmarks.days[rows], weights=weight[rows]):.4g}")
             )

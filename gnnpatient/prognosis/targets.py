@@ -103,6 +103,11 @@ class Target(ABC):
         """Which landmarks teach something: (landmark,) bool."""
 
     @property
+    def tells(self) -> np.ndarray:
+        """Which landmarks say what the answer was, (landmark,) bool; by default those that teach something."""
+        return self.known
+
+    @property
     @abstractmethod
     def strata(self) -> np.ndarray:
         """What inner folds spread evenly: (landmark,) int64."""

@@ -217,6 +217,11 @@ class ProgressionTarget(Target):
         return self.followed | self.has_value
 
     @property
+    def tells(self) -> np.ndarray:
+        """Which landmarks have a later value; of others nothing is known but that none was seen."""
+        return self.has_value
+
+    @property
     def strata(self) -> np.ndarray:
         """Zeros: nothing is spread evenly for it."""
         return np.zeros(len(self.last), np.int64)

@@ -630,6 +630,11 @@ def _with_time(table: np.ndarray, last: np.ndarray, days: np.ndarray) -> np.ndar
     return np.concatenate([table, last[:, None], _log_time(days)[:, None]], 1)
 
 
+def _somewhere(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """A table whose columns without any value among the rows that count are 0: trees cannot bin those."""
+    return np.where(np.isnan(x[weight > 0]).all(0), 0.0, x)
+
+
 def _spread_out(quantile: np.ndarray) -> np.ndarray:
     """Quantiles with ends: the tails are as wide as those of a normal between the outermost ones."""
     wide = np.maximum(quantile[:, -2] - quantile[:, 1], 1e-9)
@@ -669,7 +674,8 @@ class BoostedQuantiles(_ValueComparator):
 
         def grow(model: Any) -> Any:
             held = {"X_val": x[stop], "y_val": y[stop], "sample_weight_val": later.weight[stop]}
-            return model.fit(x[~stop], y[~stop], later.weight[~stop], **held)
+            weight = later.weight[~stop]
+            return model.fit(_somewhere(x[~stop], weight), y[~stop], weight, **held)
 
         regressor = HistGradientBoostingRegressor
         quantiles = tuple(
@@ -683,7 +689,7 @@ class BoostedQuantiles(_ValueComparator):
                 **{**GROWN, "early_stopping": False, "max_iter": 60}, **rows
             )
             x = _with_time(table[owner], last[owner], time)
-            seeing = learned.fit(x, seen.astype(int), weight)
+            seeing = learned.fit(_somewhere(x, weight), seen.astype(int), weight)
         return _Grown(later, history, middle, quantiles, mean, seeing)
 
 

@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 
 from gnnpatient import metrics, read_cohort, read_spec
+from gnnpatient.cohort.cohort import join_landmarks
 from gnnpatient.cohort.splits import landmark_weights
 from gnnpatient.datasets.clinic import write_clinic
 from gnnpatient.errors import InputError
 from gnnpatient.prognosis.kinds import target_of
+from gnnpatient.prognosis.marginal import landmark_marginals
 from gnnpatient.spec.graph import spec_path
 from gnnpatient.study import value_baselines
 from gnnpatient.study.value_baselines import (
@@ -215,3 +217,30 @@ def test_who_is_never_seen_again_counts_where_that_is_learned():
         found = kind(outcomes=["level"], landmarks=None).fit(X)
         late = found.forecast(X.cohort.at(0, to=365))["level"].p_seen()
         assert late.mean() == pytest.approx(0.5, abs=0.1), kind
+
+
+@pytest.fixture(scope="module")
+def seen_no_more(clinic):
+    """Everybody at entry, and on the day of his last value, when he is followed on but not seen again."""
+    cohort = clinic[0]
+    level = cohort.outcomes["level"]
+    rows = np.flatnonzero(np.isfinite(level.events.value))
+    last = np.zeros(len(cohort), np.int64)
+    np.maximum.at(last, level.events.patient[rows], level.events.known[rows])
+    late = cohort.at(last[last > 0] / 86_400, patient=np.flatnonzero(last > 0)).followed("level")
+    return join_landmarks(cohort.at(0).followed("level"), late)
+
+
+def test_landmarks_after_which_nobody_was_seen_have_no_table_of_values(seen_no_more):
+    X = seen_no_more
+    target = target_of(X, "level")
+    posed = target.posed(target.head_config("level", X, 730.0, 30, 10), X, "level")
+    found = landmark_marginals(posed, X, posed.head.times)
+    assert found is None or np.isfinite(found[1]).all()
+
+
+def test_trees_grow_where_a_column_has_no_value_among_the_rows_that_teach(seen_no_more):
+    """A slope needs two values: who has them here is not seen again."""
+    entry = seen_no_more.cohort.at(0, to=365)
+    fitted = BoostedQuantiles(outcomes=["level"], landmarks=None).fit(seen_no_more)
+    assert np.isfinite(fitted.forecast(entry)["level"].mean()).all()
