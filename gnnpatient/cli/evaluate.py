@@ -292,10 +292,11 @@ def _show_coverage(scores: Evaluation) -> None:
     if not scores.calibrated:
         return
     size = {"time bound": "mean bound, days", "set": "mean classes", "interval": "mean width"}
-    first = scores.calibrated[0]
+    first, grouped = scores.calibrated[0], any(row["group"] for row in scores.calibrated)
     lines = [
         (
             row["model"],
+            *([row["group"] or "everybody"] if grouped else []),
             moment_name(row["landmark"], scores.entry),
             str(row["patients"]),
             _figure(row),
@@ -305,7 +306,10 @@ def _show_coverage(scores: Evaluation) -> None:
         for row in scores.calibrated
     ]
     title = f"{scores.outcome}: how often the {first['level']:g} {first['what']} holds"
-    table(title, ["<model", "landmark", "patients", "coverage", "promised", size[first["what"]]], lines)
+    heads = ["<model", *(["<group"] if grouped else []), "landmark", "patients", "coverage", "promised"]
+    table(title, [*heads, size[first["what"]]], lines)
+    if grouped:
+        say("The promise is one on average over everybody: no group has one of its own.")
 
 
 def _say_intervals(scores: Evaluation, rows: Sequence[Row]) -> None:
@@ -427,6 +431,7 @@ def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> N
         for (name,), figures in lines.items()
     ]
     table(f"{outcome}: mean over landmarks", ["<model", *metrics, "parameters"], shown)
+    _show_beside(found)
     if curve:
         head = ["<removed", "from patients", "landmarks without", *metrics]
         lost = [
@@ -436,6 +441,24 @@ def _show_comparison(outcome: str, found: Comparison, curve: Sequence[Row]) -> N
         table("gnn, with a node type removed from the patients", head, lost)
     for sentence in found.sentences:
         say(sentence)
+
+
+def _show_beside(found: Comparison) -> None:
+    """What the contrasts do not judge: the expected number of events, or being in each state."""
+    from gnnpatient.study.evaluate import moment_name
+
+    rows = [row for row in found.rows if row["metric"] in ("number_scaled_mse", "state_scaled_ibs")]
+    rows = [row for row in rows if row["horizon"] in (None, found.horizons[-1])]
+    if not rows:
+        return
+    days = [moment_name(day, None) for day in dict.fromkeys(row["landmark"] for row in rows)]
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        line = lines.setdefault((row["model"], row["cause"]), {})
+        line[moment_name(row["landmark"], None)] = _figure(row)
+    of = "number of events" if rows[0]["metric"] == "number_scaled_mse" else "being in each state"
+    shown = [(*key, *(figures.get(day, "") for day in days)) for key, figures in lines.items()]
+    table(f"{found.outcome}: {of}, {rows[0]['metric']}; not judged below", ["<model", "<of", *days], shown)
 
 
 def _means(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], dict[str, str]]:

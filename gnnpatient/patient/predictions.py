@@ -331,7 +331,8 @@ def write_meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> None
     Raises
     ------
     InputError
-        When the cohort has no dates or other ids, or two names make the same file name.
+        When the cohort has no dates or other ids, two names make the same file name, or there are values
+        alone.
     """
     labels = _meds_labels(frame, cohort, folder)
     taken = set[str]()  # some file systems ignore case
@@ -355,7 +356,10 @@ def _meds_labels(frame: pl.DataFrame, cohort: Cohort, folder: Path) -> pl.DataFr
         raise InputError(
             f"{folder}: MEDS labels need dates, and the cohort's times are offsets; --out has the risks"
         )
-    ids = pl.Series(cohort.ids.astype(str))
+    risks = frame.filter(pl.col("risk").is_not_null()) if "risk" in frame.columns else frame.clear()
+    if len(frame) and not len(risks):
+        raise InputError(f"{folder}: MEDS labels are of risks, and a value has none; leave out --meds")
+    frame, ids = risks, pl.Series(cohort.ids.astype(str))
     integer = (ids.cast(pl.Int64, strict=False).cast(pl.String) == ids).fill_null(False)  # 01 is not 1
     if not integer.all():
         raise InputError(f"{folder}: MEDS needs integers as ids; {int((~integer).sum())} here are not")

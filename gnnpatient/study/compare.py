@@ -65,6 +65,7 @@ from gnnpatient.study.budget import (
     fitting_size,
 )
 from gnnpatient.study.comparison import CONTRASTS, ComparedScores, Comparison
+from gnnpatient.study.evaluate import BESIDE
 from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
@@ -504,6 +505,8 @@ def _comparison(
     )
     pairs = [*_contrasted(found.names), *((ALL, name) for name in design.rivals)]
     rows = found.rows([(ALL, "best single"), *((ALL, one["second"]) for one in left_out), *pairs])
+    if beside := BESIDE.get(design.cohort.outcomes[design.outcome].kind):
+        rows += beside(risks, design.outcome, design.horizons, n=n, seed=design.seed)[0]
     return Comparison(
         outcome=design.outcome,
         cause=design.cause,

@@ -348,7 +348,8 @@ class Comparison(Shown):
     patients, events : int
         Scored patients, and those of them with the cause or of the class.
     rows : list of dict
-        One row a figure, as `Evaluation.rows`.
+        One row a figure, as `Evaluation.rows`; of events that recur and of states also those of the number,
+        and of being in each state, which the contrasts do not judge.
     primary : mapping
         The model of all node types against the best unimodal one.
     left_out : tuple of mapping
@@ -526,7 +527,13 @@ class Comparison(Shown):
         return f"no evidence that {what} helps to forecast {aim}: {figures}"
 
     def value(
-        self, model: str, metric: str, landmark: float | None = None, horizon: float | None = None
+        self,
+        model: str,
+        metric: str,
+        landmark: float | None = None,
+        horizon: float | None = None,
+        *,
+        cause: str | None = None,
     ) -> dict[str, Any]:
         """The row of one figure.
 
@@ -538,6 +545,8 @@ class Comparison(Shown):
             Name of the score.
         landmark, horizon : float, optional
             Days; None for the mean over all.
+        cause : str, optional
+            A state, of the figures of being in it; default: the cause that is judged.
 
         Returns
         -------
@@ -548,9 +557,9 @@ class Comparison(Shown):
         InputError
             When there is no such row.
         """
-        key = (model, metric, landmark, horizon)
+        key = (model, metric, landmark, horizon, self.cause if cause is None else cause)
         for row in self.rows:
-            if (row["model"], row["metric"], row["landmark"], row["horizon"]) == key:
+            if tuple(row[name] for name in ("model", "metric", "landmark", "horizon", "cause")) == key:
                 return row
         known = dict.fromkeys(row["model"] for row in self.rows)
         if model not in known:

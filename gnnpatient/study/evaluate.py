@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,11 @@ COMPARED = (  # between two models
 NOT_AVERAGED = ("tau", "ici")  # over landmarks
 WITHOUT_INTERVAL = ("ici",)  # too slow to be drawn again and again
 MAX_LINES = 24  # of the table in a notebook
+BESIDE: Mapping[str, Callable[..., tuple[list[dict[str, Any]], list[str]]]] = {
+    "recurrent": event_counts,
+    "states": occupation_scores,
+}
+"""By the kind of an outcome, what is scored beside its curves: the number of events, or each state."""
 _KEYS = ("model", "metric", "landmark", "horizon", "cause", "group", "censoring")  # what a figure is of
 MAX_NAMED = 3  # figures that are named in a warning
 MAX_SHIFT = 0.02  # a figure that the model of censoring moves by more is flagged
@@ -92,7 +97,7 @@ class Evaluation(Shown):
     board : Scoreboard or None
         The scored risks, for `curve` and `plot`; no part of JSON.
     calibrated : sequence of dict
-        How often calibrated answers hold, a row a model and landmark, as
+        How often calibrated answers hold, a row a group, model and landmark, as
         `gnnpatient.study.coverage.coverage_rows` gives them; empty where nothing is calibrated.
     """
 
@@ -171,7 +176,8 @@ class Evaluation(Shown):
     @property
     def coverage_sentences(self) -> list[str]:
         """How often calibrated answers hold, a line a model: on average over landmarks."""
-        last = {row["model"]: row for row in self.calibrated}  # the mean over landmarks comes last
+        whole = [row for row in self.calibrated if row["group"] is None]
+        last = {row["model"]: row for row in whole}  # the mean over landmarks comes last
         lines = []
         for model, row in last.items():
             if row["value"] is None:
@@ -570,11 +576,9 @@ def evaluate(
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
         between = between_visits(scored, outcome, horizons, pairs, n=n, seed=seed)
         rows, warnings = rows + second + between, warnings + words
-    if landmarks.cohort.outcomes[outcome].kind == "recurrent":
-        numbers, words = event_counts(scored, outcome, horizons, n=n, seed=seed)
-        rows, warnings = rows + numbers, warnings + words
-    if landmarks.cohort.outcomes[outcome].kind == "states":
-        numbers, words = occupation_scores(scored, outcome, horizons, n=n, seed=seed)
+    beside = BESIDE.get(landmarks.cohort.outcomes[outcome].kind)
+    for group in [everybody, *each] if beside else []:
+        numbers, words = beside(scored, outcome, horizons, group=group, n=n, seed=seed)
         rows, warnings = rows + numbers, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
@@ -592,7 +596,7 @@ def evaluate(
         groups=counts,
         gaps=gaps,
         board=board,
-        calibrated=coverage_rows(scored, observed, n=n, seed=seed),
+        calibrated=coverage_rows(scored, observed, groups, n=n, seed=seed),
     )
 
 

@@ -21,7 +21,13 @@ NULL = "null"  # the model whose error the scaled one is beside
 
 
 def event_counts(
-    scored: ModelRisks, outcome: str, horizons: Sequence[float], *, n: int = 200, seed: int = 0
+    scored: ModelRisks,
+    outcome: str,
+    horizons: Sequence[float],
+    *,
+    group: tuple[str, np.ndarray, bool] | None = None,
+    n: int = 200,
+    seed: int = 0,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score the expected number of events within a horizon.
 
@@ -36,6 +42,9 @@ def event_counts(
         Name of an outcome of events that recur.
     horizons : sequence of float
         Days after the landmark, among the times of `scored`.
+    group : tuple of str, ndarray and bool, optional
+        The name of a group, which landmarks are in it, and whether the bootstrap draws its patients though
+        splits keep them together; default: everybody. Who was lost is weighed within the group.
     n : int, default 200
         Bootstrap draws of patients or groups; the fitted models are held fixed.
     seed : int, default 0
@@ -53,9 +62,14 @@ def event_counts(
     known = landmarks.cohort.outcomes[outcome]
     assert isinstance(known, Recurrent)
     models = {name: risks[NUMBER] for name, risks in scored.risks.items() if NUMBER in risks}
-    units, unit_name = resampling_units(landmarks)
+    name_of, members, by_patient = group or ("", np.ones(len(landmarks), bool), False)
+    units, unit_name = (landmarks.patient, "patients") if by_patient else resampling_units(landmarks)
+    start = f"{name_of}: " if name_of else ""
     rows, notes = list[dict[str, Any]](), list[str]()
-    for day, at in landmarks.by_landmark.items():
+    for day, rows_of_day in landmarks.by_landmark.items():
+        at = rows_of_day[members[rows_of_day]]
+        if not len(at):
+            continue
         here = landmarks[at]
         first, last, gone, end = known.later(here.patient, here.at)
         number = last - first
@@ -64,7 +78,7 @@ def event_counts(
         happened, end = (known.happened[place] - here.at[owner]) / DAY, (end - here.at) / DAY
         mean = metrics.mean_number(owner, happened, end, gone.astype(np.int64), np.array(horizons))
         each = [f"{m:.2f} within {duration(h)}" for m, h in zip(mean, horizons, strict=True)]
-        notes.append(f"{known.recurs} at {day:g} d, mean number observed: {', '.join(each)}")
+        notes.append(f"{start}{known.recurs} at {day:g} d, mean number observed: {', '.join(each)}")
         for horizon in horizons:
             column = int(np.abs(scored.times - horizon).argmin())
             names = list(models)
@@ -81,7 +95,7 @@ def event_counts(
                         | {"metric": figure}
                         | {"value": float(value[m, k]) if np.isfinite(value[m, k]) else None}
                         | bootstrap_interval(value[m, k], draws[:, m, k], units[at], unit_name)
-                        | {"group": None, "censoring": "km"}
+                        | {"group": name_of or None, "censoring": "km"}
                     )
     return rows, notes
 

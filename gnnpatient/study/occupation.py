@@ -24,7 +24,13 @@ NULL = "null"
 
 
 def occupation_scores(
-    scored: ModelRisks, outcome: str, horizons: Sequence[float], *, n: int = 200, seed: int = 0
+    scored: ModelRisks,
+    outcome: str,
+    horizons: Sequence[float],
+    *,
+    group: tuple[str, np.ndarray, bool] | None = None,
+    n: int = 200,
+    seed: int = 0,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score the probability of being in each state.
 
@@ -39,6 +45,9 @@ def occupation_scores(
         Name of an outcome of several states.
     horizons : sequence of float
         Days after the landmark, among the times of `scored`.
+    group : tuple of str, ndarray and bool, optional
+        The name of a group, which landmarks are in it, and whether the bootstrap draws its patients though
+        splits keep them together; default: everybody. Who was lost is weighed within the group.
     n : int, default 200
         Bootstrap draws of patients or groups; the fitted models are held fixed.
     seed : int, default 0
@@ -56,14 +65,19 @@ def occupation_scores(
     known = landmarks.cohort.outcomes[outcome]
     assert isinstance(known, States)
     names = [name for name, risks in scored.risks.items() if STATE.format(known.states[0]) in risks]
-    units, unit_name = resampling_units(landmarks)
+    name_of, members, by_patient = group or ("", np.ones(len(landmarks), bool), False)
+    units, unit_name = (landmarks.patient, "patients") if by_patient else resampling_units(landmarks)
+    start = f"{name_of}: " if name_of else ""
     rows, notes = list[dict[str, Any]](), list[str]()
-    for day, at in landmarks.by_landmark.items():
+    for day, rows_of_day in landmarks.by_landmark.items():
+        at = rows_of_day[members[rows_of_day]]
+        if not len(at):
+            continue
         here = landmarks[at]
         target = StatesTarget.of(here, outcome)
         count = np.bincount(target.now, minlength=len(known.states))
         there = [f"{n} {state}" for state, n in zip(known.states, count, strict=True) if n]
-        notes.append(f"{outcome} at {day:g} d: {', '.join(there)}")
+        notes.append(f"{start}{outcome} at {day:g} d: {', '.join(there)}")
         risks = np.stack(
             [
                 np.stack([scored.risks[name][STATE.format(state)][at] for state in known.states])
@@ -85,7 +99,7 @@ def occupation_scores(
                         | {"horizon": None if horizon is None else float(horizon)}
                         | {"value": float(figure) if np.isfinite(figure) else None}
                         | bootstrap_interval(figure, draws[:, m, k, c], units[at], unit_name)
-                        | {"group": None, "censoring": "km"}
+                        | {"group": name_of or None, "censoring": "km"}
                     )
     return rows, notes
 

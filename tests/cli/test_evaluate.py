@@ -365,3 +365,32 @@ def test_fit_says_which_choices_do_nothing(stays, cli, tmp_path):
         assert f"{name} does nothing here" in err
     code, _, err = cli(*words[:3], tmp_path / "other", *words[4:], "--members", 1)
     assert code == 0 and "does nothing here" not in err
+
+
+def test_compare_shows_what_its_verdicts_do_not_judge(capsys):
+    """The number of events at the last horizon, each state over time: a line a model, a column a landmark."""
+    from types import SimpleNamespace
+
+    from gnnpatient.cli.evaluate import _show_beside
+
+    place = {"low": 0.1, "high": 0.3, "cause": "relapse", "metric": "number_scaled_mse"}
+    rows = [
+        place | {"model": model, "landmark": day, "horizon": until, "value": value}
+        for model, value in (("gnn", 0.2), ("null", 0.0))
+        for day in (0.0, 365.25)
+        for until in (100.0, 365.25)
+    ]
+    rows[1]["value"], rows[0]["value"] = 0.25, 0.9  # of entry: at the last horizon, and at an earlier one
+    found = SimpleNamespace(outcome="relapses", rows=rows, horizons=(100.0, 365.25))
+    _show_beside(found)
+    text = capsys.readouterr().out
+    assert "relapses: number of events, number_scaled_mse; not judged below" in text
+    (line,) = [line.split() for line in text.splitlines() if line.split()[:1] == ["gnn"]]
+    assert line == ["gnn", "relapse", "0.250", "[0.100,", "0.300]", "0.200", "[0.100,", "0.300]"]
+    for row in rows:
+        row |= {"metric": "state_scaled_ibs", "horizon": None, "cause": "ill"}
+    _show_beside(found)
+    assert "being in each state, state_scaled_ibs" in capsys.readouterr().out
+    found.rows = [row | {"metric": "c"} for row in rows]
+    _show_beside(found)
+    assert capsys.readouterr().out == ""

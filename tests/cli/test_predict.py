@@ -357,6 +357,13 @@ def test_predict_writes_meds_labels_of_a_diagnosis(sick, good, refused, tmp_path
         assert len(key) > 40 and labels[f"icu/{name}/label.parquet"] == pytest.approx(expected, abs=1e-6)
     from gnnpatient import InputError
 
+    # a value has no risk, so no label
+    good(*ask, "--to", "1d", "--out", tmp_path / "v.parquet", "--meds", tmp_path / "more")
+    values = pl.read_parquet(tmp_path / "v.parquet").filter(outcome="lactate")
+    assert len(values) > 40 and set(meds_labels(tmp_path / "more")) == set(labels)
+    with pytest.raises(InputError, match="MEDS labels are of risks, and a value has none; leave out --meds"):
+        write_meds_labels(values, open_cohort(folder / "cohort"), tmp_path / "none")
+
     two = rows.filter(outcome="icu").with_columns(pl.col("cause").replace({"no": "a/b", "yes": "a b"}))
     with pytest.raises(InputError, match="make the same file name"):
         write_meds_labels(two, open_cohort(folder / "cohort"), tmp_path / "two")

@@ -53,7 +53,7 @@ INSIDE = {  # the files of a folder, each may import those named before it
     "checkpoint calibrate fit estimator people run",
     "study": "describe duplicates sample_size table1 matching column_scores leaks check info fitted folds "
     "intervals pooling scoreboard cox tabular joint mixed_model value_baselines baselines rivals seen_again "
-    "event_counts occupation coverage subgroups curves figures updating evaluate oracle validation models "
+    "event_counts occupation subgroups coverage curves figures updating evaluate oracle validation models "
     "crossval ablations fitting budget comparison missingness compare report",
     "patient": "answers predictions figure trajectory explain similar page serve",
     "cli": " ".join(["console", *COMMAND_FILES, "main", "__main__"]),

@@ -1,19 +1,23 @@
 """Calibrated intervals, sets and bounds: each against a slow plain answer, and held to what it promises."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gnnpatient import InputError, PrognosisModel, load_predictor, read_cohort
+from gnnpatient.cli.evaluate import show_scores
 from gnnpatient.datasets.clinic import write_clinic
 from gnnpatient.metrics import censoring, coverage
 from gnnpatient.prognosis.conformal import Calibration
 from gnnpatient.prognosis.forecast import DiagnosisForecast, Forecast
 from gnnpatient.prognosis.values import ProgressionForecast
 from gnnpatient.study.coverage import coverage_rows
+from gnnpatient.study.evaluate import evaluate
 from gnnpatient.study.scoreboard import ModelRisks, ObservedOutcome, seen_values
+from gnnpatient.study.subgroups import groups_of
 
 ALPHA = 0.1
 
@@ -258,6 +262,45 @@ def test_coverage_is_what_a_slow_count_gives(clinic, fitted):
     value, interval = seen_values(Y, "level"), fitted.forecast(Y)["level"].interval()
     assert row["value"] == pytest.approx(coverage(*interval, value)) and row["what"] == "interval"
     assert row["patients"] == np.isfinite(value).sum() and 0.85 < row["value"] < 0.95
+
+
+def test_coverage_of_a_group_is_that_of_its_patients_alone(clinic, fitted, capsys):
+    """Each with its own weights for who was lost; the interval of the group whose answers fail says so."""
+    cohort = clinic[0]
+    X = cohort.landmarks(np.arange(300, 700), times=[0, 365]).followed("death")
+    name = cohort.spec.patient.category[0]
+    for Y, outcome, times in (
+        (X, "death", [365.0]),
+        (cohort.at(365, patient=np.arange(300, 700), to=730).followed("level"), "level", []),
+    ):
+        scored = ModelRisks.of([({"gnn": fitted.predictor_}, Y)], outcome, times)
+        found = evaluate(scored, outcome=outcome, horizons=times, by=[name], n=30).calibrated
+        (parts,) = groups_of(Y, [name]).values()
+        assert [*dict.fromkeys(row["group"] for row in found)] == [None, *parts] and len(parts) > 1
+        whole = coverage_rows(scored, ObservedOutcome.of(Y, outcome), n=30)
+        assert [row for row in found if row["group"] is None] == whole
+        for group, members in parts.items():
+            alone = ModelRisks.of([({"gnn": fitted.predictor_}, Y[members])], outcome, times)
+            said = coverage_rows(alone, ObservedOutcome.of(Y[members], outcome), n=30)
+            mine = [row for row in found if row["group"] == group]
+            for one, other in zip(mine, said, strict=True):
+                assert one == pytest.approx(other | {"group": group}) and one["patients"] >= 20
+            assert mine[-1]["low"] < mine[-1]["value"] <= mine[-1]["high"]
+        patients = [row["patients"] for row in found if row["group"] and row["landmark"] == Y.days[0]]
+        assert sum(patients) == whole[0]["patients"]
+    group, members = next(iter(parts.items()))
+    ends = scored.calibrated["gnn"].copy()
+    ends[members] -= 1e6
+    missed = evaluate(
+        replace(scored, calibrated={"gnn": ends}), outcome="level", horizons=[], by=[name], n=30
+    )
+    values = {row["group"]: row["value"] for row in missed.calibrated}
+    assert values[group] == 0 and min(v for g, v in values.items() if g not in (group, None)) > 0.8
+    (line,) = missed.coverage_sentences  # of everybody alone
+    assert line.startswith("gnn: the 0.9 interval holds in ") and f"{values[None]:.3f}" in line
+    show_scores(missed)
+    printed = capsys.readouterr().out
+    assert re.search(rf"gnn +{group} +365 d +\d+ +0\.000 \[", printed) and "no group has one" in printed
 
 
 def test_where_every_answer_held_the_interval_is_that_of_so_many_patients(clinic, fitted):

@@ -1,5 +1,6 @@
 """Several states: counts against a slow walk, the estimate and a fit against matrix exponentials."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,10 @@ from gnnpatient.patient.predictions import predict
 from gnnpatient.prognosis.multistate import StatesForecast, StatesTarget
 from gnnpatient.study import evaluate_models
 from gnnpatient.study.ablations import LateFusion
+from gnnpatient.study.evaluate import evaluate
+from gnnpatient.study.occupation import occupation_scores
+from gnnpatient.study.scoreboard import ModelRisks
+from gnnpatient.study.subgroups import groups_of
 
 YEAR = 365.25
 STATES = ("well", "ill", "dead")
@@ -290,6 +295,21 @@ def test_evaluation_scores_each_state(fitted, others):
     assert rows["dead", "oe", 365.0]["value"] == pytest.approx(
         rows["dead", "state_oe", 365.0]["value"], rel=1e-6
     )
+
+
+def test_evaluation_scores_the_states_of_each_group(fitted, others):
+    """The figures of a group are those of its patients alone."""
+    X = others[0].at(YEAR, patient=others[0].ids[1000:]).followed("course")
+    scored = ModelRisks.of([({"mine": fitted.predictor_}, X)], "course", [365.0])
+    (parts,) = groups_of(X, ["marker"]).values()
+    found = evaluate(scored, outcome="course", horizons=[365.0], by=["marker"], n=10)
+    assert len(parts) > 1
+    for group, members in parts.items():
+        mine = replace(scored, landmarks=X[members], fold=scored.fold[members])
+        mine = replace(mine, risks={"mine": {k: risk[members] for k, risk in scored.risks["mine"].items()}})
+        rows, _ = occupation_scores(mine, "course", [365.0], n=10)
+        of = [row for row in found.rows if row["group"] == group and row["metric"].startswith("state_")]
+        assert [pytest.approx(row | {"group": group}) for row in rows] == of and len(of) == 5 * len(STATES)
 
 
 def test_the_score_is_of_the_states(fitted, others):

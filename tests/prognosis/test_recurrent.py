@@ -1,6 +1,7 @@
 """Events that recur: counts against a slow walk, losses against each other, a fit against the truth."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,10 @@ from gnnpatient.prognosis.linear import _PathLoss
 from gnnpatient.prognosis.recurrent import RecurrentForecast, RecurrentTarget
 from gnnpatient.study import evaluate_models
 from gnnpatient.study.ablations import LateFusion
+from gnnpatient.study.evaluate import evaluate
+from gnnpatient.study.event_counts import event_counts
+from gnnpatient.study.scoreboard import NUMBER, ModelRisks
+from gnnpatient.study.subgroups import groups_of
 
 # Relapses come at the rate of a marker times a frailty that nobody sees, so that those of a patient hang
 # together and earlier ones tell of later ones. Death depends on the marker alone, censoring on nothing.
@@ -286,6 +291,29 @@ def test_evaluation_counts_events(fitted, others):
         value("number_scaled_mse", "null")["value"] == 0
         and abs(value("number_oe", "null")["value"] - 1) < 0.2
     )
+
+
+def test_evaluation_counts_the_events_of_each_group(fitted, others):
+    """The number of a group is that of its patients alone; a half of whom too few are expected is found."""
+    whole = others[0]
+    X = whole.at(YEAR, patient=whole.ids[2000:]).followed("relapses")
+    scored = ModelRisks.of([({"mine": fitted.predictor_}, X)], "relapses", [365.0])
+    (parts,) = groups_of(X, ["marker"]).values()
+    halved = scored.risks["mine"][NUMBER] / np.where(next(iter(parts.values())), 2, 1)[:, None]
+    scored = replace(scored, risks={"mine": scored.risks["mine"] | {NUMBER: halved}})
+    found = evaluate(scored, outcome="relapses", horizons=[365.0], by=["marker"], n=20)
+    ratio = {r["group"]: r for r in found.rows if r["metric"] == "number_oe"}
+    assert list(ratio) == [None, *parts] and len(parts) > 1
+    for group, members in parts.items():
+        mine = replace(scored, landmarks=X[members], fold=scored.fold[members])
+        mine = replace(mine, risks={"mine": {k: risk[members] for k, risk in scored.risks["mine"].items()}})
+        rows, _ = event_counts(mine, "relapses", [365.0], n=20)
+        alone = [row | {"group": group} for row in rows]
+        of = [row for row in found.rows if row["group"] == group and row["metric"].startswith("number_")]
+        assert [pytest.approx(row) for row in alone] == of
+        assert any(note.startswith(f"{group}: relapse at ") for note in found.warnings)
+    first, other = (ratio[group]["value"] for group in list(parts)[:2])
+    assert first > 1.5 > other
 
 
 def test_the_mean_of_models_is_a_forecast(fitted, relapses):
