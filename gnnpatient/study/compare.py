@@ -69,6 +69,7 @@ from gnnpatient.study.evaluate import BESIDE
 from gnnpatient.study.fitted import family_models
 from gnnpatient.study.fitting import ComparatorFitter
 from gnnpatient.study.folds import Fold, check_folds, make_folds, read_folds
+from gnnpatient.study.joint import JointModel
 from gnnpatient.study.models import observed_reach
 from gnnpatient.study.rivals import PUBLISHED_BUDGET, TunedRival, told_of, tuned_rivals
 from gnnpatient.study.scoreboard import TOGETHER, Model, ModelRisks, ObservedOutcome, scored_grid
@@ -197,6 +198,9 @@ def compare(
     options |= {name: shared[name] for name in ("members", "epochs", "seed", "device")}
     options["min_patients"] = shared.get("min_patients", FitConfig.min_patients)
     beside = tuned_rivals(rivals, cohort.outcomes[outcome].kind, outcome, **options)
+    for one in beside.values():
+        if isinstance(one, JointModel):
+            one.check(cohort)
     if configurations is not None and not any(isinstance(one, TunedRival) for one in beside.values()):
         raise InputError(
             f"configurations {configurations}: no rival here is chosen among some; name one that is "

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import skew
 from sklearn.base import BaseEstimator
 
-from gnnpatient.cohort.cohort import Landmarks
+from gnnpatient.cohort.cohort import Cohort, Landmarks
 from gnnpatient.errors import InputError, near
 from gnnpatient.prognosis.forecast import Forecast
 from gnnpatient.study.tabular import GRID, seen_landmarks
@@ -202,11 +202,9 @@ class JointModel(BaseEstimator):
         InputError
             When jmstate is not there, the outcome has no curve, or the value is unknown.
         """
-        fitted = _jmstate()
+        fitted = self.check(X.cohort)
         (outcome,) = self.outcomes
-        if not X.cohort.outcomes_with_model([outcome])[outcome].has_curve:
-            raise InputError(f"outcome {outcome!r} is no survival; a joint model has a curve of each cause")
-        self.node_, self.place_ = self._found(X, outcome)
+        self.node_, self.place_ = self._found(X.cohort, outcome)
         X = X.followed(outcome)
         order = np.lexsort((X.at, X.patient))
         first = X[order[np.unique(X.patient[order], return_index=True)[1]]]
@@ -237,14 +235,38 @@ class JointModel(BaseEstimator):
         self.saw_ = {outcome: {**seen_landmarks(first), "columns": 1 + len(self.columns_)}}
         return self
 
-    def _found(self, X: Landmarks, outcome: str) -> tuple[str, int]:
+    def check(self, cohort: Cohort) -> Callable[..., Lines]:
+        """Refuse what cannot be fitted, before anything is.
+
+        Parameters
+        ----------
+        cohort : Cohort
+
+        Returns
+        -------
+        callable
+            What fits lines.
+
+        Raises
+        ------
+        InputError
+            When jmstate is not there, the outcome has no curve, or the value is unknown.
+        """
+        fitted = _jmstate()
+        (outcome,) = self.outcomes
+        if not cohort.outcomes_with_model([outcome])[outcome].has_curve:
+            raise InputError(f"outcome {outcome!r} is no survival; a joint model has a curve of each cause")
+        self._found(cohort, outcome)
+        return fitted
+
+    def _found(self, cohort: Cohort, outcome: str) -> tuple[str, int]:
         """Node type of the value, and the code's place."""
         node, _, code = self.code.rpartition("/")
-        kinds = X.cohort.inputs([outcome])
+        kinds = cohort.inputs([outcome])
         codes = {
             kind: list(names)
-            for kind, names in X.cohort.codes.items()
-            if kind in X.cohort.events and (kinds is None or kind in kinds)
+            for kind, names in cohort.codes.items()
+            if kind in cohort.events and (kinds is None or kind in kinds)
         }
         wanted = {kind: names.index(self.code) for kind, names in codes.items() if self.code in names}
         wanted = wanted or {

@@ -1,6 +1,7 @@
 """The joint model: its forecast against a plain integral, its fit against a clinic whose truth is known."""
 
 import importlib.util
+import sys
 from copy import copy
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +25,7 @@ from gnnpatient.datasets.clinic import (
     write_clinic,
 )
 from gnnpatient.study import joint
+from gnnpatient.study.compare import compare
 from gnnpatient.study.joint import JointModel, Lines
 from gnnpatient.study.rivals import tuned_rivals
 from gnnpatient.times import DAY, YEAR
@@ -243,3 +245,16 @@ def test_refusals(pbc, monkeypatch):
         JointModel(outcomes=["death"], code="billi").fit(X)
     with pytest.raises(InputError, match="a diagnosis; it is for survival"):
         tuned_rivals(["joint:bili"], "diagnosis", "stage")
+
+
+def test_a_comparison_refuses_an_unknown_value_before_it_fits(pbc, monkeypatch):
+    def fits(*_, **__):
+        raise AssertionError("it fits")
+
+    monkeypatch.setattr(joint, "_jmstate", lambda: joint._fitted)
+    monkeypatch.setattr(sys.modules["gnnpatient.study.compare"], "_fit_folds", fits)
+    few = {"folds": 2, "members": 1, "epochs": 1}
+    with pytest.raises(InputError, match="no value 'billi' for a joint model; did you mean 'bili'"):
+        compare(pbc, "death", rivals=["joint:billi"], **few)
+    with pytest.raises(AssertionError, match="it fits"):
+        compare(pbc, "death", rivals=["joint:bili"], **few)
