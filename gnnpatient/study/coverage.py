@@ -59,9 +59,9 @@ def coverage_rows(
     if observed.kind not in WHAT:
         return []
     X = scored.landmarks
-    parts = [(None, np.ones(len(X), bool), False)]
+    parts: list[tuple[str | None, np.ndarray, bool]] = [(None, np.ones(len(X), bool), False)]
     for by, each in (groups or {}).items():
-        parts += [(name, members, is_unit(X, by)) for name, members in each.items()]  # type: ignore[misc]
+        parts += [(name, members, is_unit(X, by)) for name, members in each.items()]
     rows = list[dict[str, Any]]()
     for group, members, by_patient in parts:
         mine = np.flatnonzero(members)

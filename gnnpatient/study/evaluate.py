@@ -576,10 +576,10 @@ def evaluate(
         second, words = seen_again(scored, outcome, horizons, n=n, seed=seed)
         between = between_visits(scored, outcome, horizons, pairs, n=n, seed=seed)
         rows, warnings = rows + second + between, warnings + words
-    beside = BESIDE.get(landmarks.cohort.outcomes[outcome].kind)
-    for group in [everybody, *each] if beside else []:
-        numbers, words = beside(scored, outcome, horizons, group=group, n=n, seed=seed)
-        rows, warnings = rows + numbers, warnings + words
+    if beside := BESIDE.get(landmarks.cohort.outcomes[outcome].kind):
+        for one in [everybody, *each]:
+            numbers, words = beside(scored, outcome, horizons, group=one, n=n, seed=seed)
+            rows, warnings = rows + numbers, warnings + words
     graph_p = {cause: row["p"] for cause, row in _graph_rows(rows).items() if row["p"] is not None}
     for row in rows:
         row.pop("p", None)
