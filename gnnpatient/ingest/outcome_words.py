@@ -229,8 +229,8 @@ def _flag_unnamed_cells(view: TableView, name: str, outcome: DiagnosisSpec, cell
         nearest = words[alike[0]] if alike else None
         count[nearest] = count.get(nearest, 0) + n
     few = count.pop(None, 0)
-    nearest = [f"{n} nearest to {word!r}" for word, n in sorted(count.items(), key=lambda one: -one[1])]
-    what = ", ".join(nearest + [f"{few} like none"] * bool(few))
+    said = [f"{n} nearest to {word!r}" for word, n in sorted(count.items(), key=lambda one: -one[1])]
+    what = ", ".join(said + [f"{few} like none"] * bool(few))
     view.source.flag(
         f"{view.table}: outcome {name!r}: {sum(count.values()) + few} cell(s) are no word of {key}, so not "
         f"looked for: {what}; a word spelled otherwise, or a class left out?",

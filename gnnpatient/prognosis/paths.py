@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -70,4 +71,4 @@ class PathTarget(SurvivalTarget):
         PathTarget
         """
         count, exposure = coarse_counts(*self.counted(head.times), landmarks.patient, head.times, least)
-        return replace(self, count=count, exposure=exposure)
+        return cast(PathTarget, replace(cast(Any, self), count=count, exposure=exposure))

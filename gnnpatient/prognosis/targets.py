@@ -104,7 +104,7 @@ class Target(ABC):
 
     @property
     def tells(self) -> np.ndarray:
-        """Which landmarks say what the answer was, (landmark,) bool; by default those that teach something."""
+        """Which landmarks say what the answer was: (landmark,) bool; by default `known`."""
         return self.known
 
     @property

@@ -19,8 +19,8 @@ from gnnpatient.prognosis.trees import Trees
 from gnnpatient.prognosis.value_linear import NEAR, fit_spread
 from gnnpatient.prognosis.value_target import ProgressionTarget
 
-# Later values of a landmark that are learned from: more of them make the leaves larger, as a leaf has more rows
-# than any nine patients have.
+# Later values of a landmark that are learned from: more of them make the leaves larger, as a leaf has more
+# rows than any nine patients have.
 MAX_PAIRS = 2
 REACH = 6.0  # what trees add at most, and the logit of being seen
 

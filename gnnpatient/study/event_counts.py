@@ -77,7 +77,12 @@ def event_counts(
         place = np.arange(len(owner)) - np.repeat(number.cumsum() - number, number) + first[owner]
         happened, end = (known.happened[place] - here.at[owner]) / DAY, (end - here.at) / DAY
         mean = metrics.mean_number(owner, happened, end, gone.astype(np.int64), np.array(horizons))
-        each = [f"{m:.2f} within {duration(h)}" for m, h in zip(mean, horizons, strict=True)]
+        one = {"weight": np.ones(len(at)), "patient": here.patient}
+        seen = [metrics.seen_number(owner, happened, end, gone, float(h), **one) for h in horizons]
+        each = [
+            f"{'not estimable' if some is None else f'{m:.2f}'} within {duration(h)}"
+            for m, h, some in zip(mean, horizons, seen, strict=True)
+        ]
         notes.append(f"{start}{known.recurs} at {day:g} d, mean number observed: {', '.join(each)}")
         for horizon in horizons:
             column = int(np.abs(scored.times - horizon).argmin())

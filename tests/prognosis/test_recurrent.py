@@ -312,6 +312,9 @@ def test_evaluation_counts_the_events_of_each_group(fitted, others):
         of = [row for row in found.rows if row["group"] == group and row["metric"].startswith("number_")]
         assert [pytest.approx(row) for row in alone] == of
         assert any(note.startswith(f"{group}: relapse at ") for note in found.warnings)
+    few = np.arange(len(X)) < 5
+    rows, notes = event_counts(scored, "relapses", [365.0], n=2, group=("few", few, False))
+    assert {row["value"] for row in rows} == {None} and "number observed: not estimable within" in notes[0]
     first, other = (ratio[group]["value"] for group in list(parts)[:2])
     assert first > 1.5 > other
 
