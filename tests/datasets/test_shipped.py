@@ -301,7 +301,7 @@ def is_estimable(X, outcome, horizon):
     from gnnpatient import metrics
 
     truth = X.outcome(outcome)
-    if horizon is None or truth.dtype.names[:2] != ("event", "time"):
+    if truth.dtype.names[:2] != ("event", "time"):
         return True
     times = [truth[rows] for rows in X.by_landmark.values()]
     return all(metrics.at_horizon(t["time"], t["event"], horizon) is not None for t in times)
@@ -312,7 +312,9 @@ def check_scores(one, X):
     patients, events = expected_counts(X, one["outcome"])
     assert (one["patients"], one["events"]) == (patients, events)
     assert one["held_out"] >= patients and len(one["rows"])
-    estimable = {h: is_estimable(X, one["outcome"], h) for h in {row["horizon"] for row in one["rows"]}}
+    horizons = {row["horizon"] for row in one["rows"]} - {None}
+    estimable = {h: is_estimable(X, one["outcome"], h) for h in horizons}
+    estimable[None] = all(estimable.values())  # of figures over all horizons
     for row in one["rows"]:
         value, low, high = row["value"], row["low"], row["high"]
         if value is None:
@@ -441,8 +443,10 @@ def test_from_the_folder_to_every_answer(name, data_dir, tmp_path, capsys):
     assert answer["at_risk"] and sum(answer["known"].values())
     for outcome in outcomes.values():
         check_answer(outcome)
-    to = ["--to", "6y"] if "progression" in {one["kind"] for one in outcomes.values()} else []
-    call("predict", fitted, packed, "--at", day, "--horizons", "12h,1d", *to, "--out", table)
+    kinds = {one["kind"] for one in outcomes.values()}
+    to = ["--to", "6y"] if "progression" in kinds else []
+    horizons = ["--horizons", "12h,1d"] if kinds - {"diagnosis", "progression"} else []
+    call("predict", fitted, packed, "--at", day, *horizons, *to, "--out", table)
     asked = pl.read_parquet(table)
     assert set(asked["outcome"]) == set(outcomes) and set(asked["split"]) == {"train", "test"}
     check_table(asked, outcomes)
