@@ -9,7 +9,7 @@ each year after entry), never the day on which the patient will come. Beside it 
 given to all, which is how these figures were taken before; no forecast can know it. Bilirubin and platelets
 are logarithms. A patient is scored by models that were not fitted on him.
 Last seen: see results/pbc_progression.md (command, machine, time and figures): better than the rivals on
-bilirubin and albumin, not on platelets.
+bilirubin and albumin, not shown on platelets.
 """
 
 from __future__ import annotations
