@@ -45,6 +45,7 @@ class Study:
     window: str
     horizon: float  # days ahead up to which rivals learn
     planned: Callable[[np.ndarray], np.ndarray]  # day of the next visit from that of a visit
+    scored: float = np.inf  # days ahead up to which a next visit is scored
     gone: str = "death"
 
 
@@ -96,6 +97,8 @@ def asked(X: Landmarks, outcome: str, study: Study) -> tuple[dict[str, Landmarks
     """The landmarks with a later value, asked for the planned and for the actual time, and that value."""
     owner, after, value = X.cohort.outcomes[outcome].later(X.patient, X.at)
     seen, first = np.unique(owner, return_index=True)  # the first later value of each
+    within = after[first] / 86_400 <= study.scored
+    seen, first = seen[within], first[within]
     X, day = X[seen], X.days[seen]
     times = {"planned": study.planned(day), "actual": day + after[first] / 86_400}
     return {query: X.cohort.at(day, X.patient, to=to) for query, to in times.items()}, value[first]
