@@ -52,7 +52,7 @@ def predict(
     Columns: id landmark outcome cause horizon risk low high split; landmark and horizon in days; of a
     diagnosis the cause is the class and the horizon empty; low and high are the model spread, empty with
     fewer than 5 members; of a progression to (days after the landmark), code, quantile and value instead.
-    Calibrated, with probability 0.9, and empty where the model is not: event_free_at_least (days) of
+    Calibrated, of level 0.9, and empty where the model is not: event_free_at_least (days) of
     survival, class_set (classes joined by |) of a diagnosis, interval_low and interval_high of a value, and
     promised, how often that is promised to hold.
     split is train or test as the RUN knows the patient, empty where it does not. In a .csv, text that begins

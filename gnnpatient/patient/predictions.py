@@ -70,7 +70,7 @@ class Predictions:
         id, landmark (days after the origin), outcome, cause (or class), horizon (days after the landmark;
         null of a diagnosis), risk, low, high (5 % and 95 % over the members; null with fewer than 5), split
         (train, test, null where unknown). Of survival event_free_at_least: the days that the patient stays
-        event-free with probability 0.9, see `Forecast.time_bound`; of a diagnosis class_set: the classes
+        event-free, a bound of level 0.9, see `Forecast.time_bound`; of a diagnosis class_set: the classes
         among which the true one is, joined by ``|``, see `DiagnosisForecast.class_set`; and promised: how
         often that is promised to hold. They are the same in each row of a landmark, and null where the
         forecast is not calibrated, as it never is of events that recur, states and labels. Of events that

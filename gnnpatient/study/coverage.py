@@ -65,7 +65,7 @@ def coverage_rows(
     rows = list[dict[str, Any]]()
     for group, members, by_patient in parts:
         mine = np.flatnonzero(members)
-        units, name = (X.patient, "patients") if by_patient else resampling_units(X)
+        units, name = resampling_units(X, by_patient)
         for model in scored.calibrated:
             found = _rows(scored, observed, model, mine, units[mine], name, n, seed)
             rows += [{"model": model, "group": group} | row for row in found]

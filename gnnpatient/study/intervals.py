@@ -22,13 +22,15 @@ MIN_GROUPS_FOR_PERCENTILES = 30  # with fewer, intervals are by t
 MIN_GROUPS = 5  # with fewer, there is no interval
 
 
-def resampling_units(landmarks: Landmarks) -> tuple[np.ndarray, str]:
+def resampling_units(landmarks: Landmarks, by_patient: bool = False) -> tuple[np.ndarray, str]:
     """What a bootstrap draws: the groups that splits keep together where a cohort has them, else patients.
 
     Parameters
     ----------
     landmarks : Landmarks
         The rows that are scored.
+    by_patient : bool, default False
+        Draw patients even so, where the rows are of one group of those.
 
     Returns
     -------
@@ -37,6 +39,8 @@ def resampling_units(landmarks: Landmarks) -> tuple[np.ndarray, str]:
     name : str
         "groups" or "patients".
     """
+    if by_patient:
+        return landmarks.patient, "patients"
     return landmarks.groups, "patients" if landmarks.cohort.group is None else "groups"
 
 

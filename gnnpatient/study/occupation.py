@@ -66,7 +66,7 @@ def occupation_scores(
     assert isinstance(known, States)
     names = [name for name, risks in scored.risks.items() if STATE.format(known.states[0]) in risks]
     name_of, members, by_patient = group or ("", np.ones(len(landmarks), bool), False)
-    units, unit_name = (landmarks.patient, "patients") if by_patient else resampling_units(landmarks)
+    units, unit_name = resampling_units(landmarks, by_patient)
     start = f"{name_of}: " if name_of else ""
     rows, notes = list[dict[str, Any]](), list[str]()
     for day, rows_of_day in landmarks.by_landmark.items():

@@ -692,9 +692,7 @@ class Scoreboard:
     @cached_property
     def units(self) -> tuple[np.ndarray, str]:
         """What the bootstrap draws: the unit of each member, and its name."""
-        if self.by_patient:
-            return self.models.landmarks.patient[self.rows], "patients"
-        return resampling_units(self.models.landmarks[self.rows])
+        return resampling_units(self.models.landmarks[self.rows], self.by_patient)
 
     @cached_property
     def all_rows(self) -> np.ndarray:
